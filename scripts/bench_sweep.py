@@ -65,8 +65,9 @@ def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
     """Jobs of one GAN in as many seeds."""
     from ensgan.config import parse_spec
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import member_jobs, write_inputs
+    from ensgan.sweep.inputs import write_inputs
     from ensgan.sweep.resolving import resolve
+    from ensgan.sweep.training_stage import member_jobs
 
     train = {**SPEC["train"], "steps": steps, "vary": {"seed": list(range(count))}}
     resolved = resolve(parse_spec({**SPEC, "train": train}), many=True)
@@ -79,9 +80,10 @@ def planning(configurations: int) -> dict[str, Any]:
     from ensgan.cluster.resources import trial_requests
     from ensgan.config import parse_spec
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import member_jobs, write_inputs
+    from ensgan.sweep.inputs import write_inputs
     from ensgan.sweep.planning.sweep_file import known_names
     from ensgan.sweep.resolving import resolve
+    from ensgan.sweep.training_stage import member_jobs
 
     names, rates = known_names(), [i / 10 for i in range(1, 11)]
     vary = {"seed": list(range(configurations // 20)), "learning_rate": rates}

@@ -32,10 +32,11 @@ def of_rows(
         data_dir: where data sets lie.
     """
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import member_jobs, write_inputs
+    from ensgan.sweep.inputs import write_inputs
     from ensgan.sweep.member_job import grow
     from ensgan.sweep.planning.sweep_file import load_sweep
     from ensgan.sweep.resolving import resolve
+    from ensgan.sweep.training_stage import member_jobs
 
     # No classifier is trained here, and no member comes from elsewhere.
     alone = ["evaluate.strategies=[]", "select.rule=knee", "members=[]"]

@@ -22,9 +22,10 @@ from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import EnsganError
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.store import default_storage
-from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.member_job import MemberJob, sample_labels
 from ensgan.sweep.resolving import resolve
+from ensgan.sweep.training_stage import member_jobs
 from ensgan.types import Samples
 
 

@@ -12,7 +12,7 @@ import chaos_damage
 import chaos_soak
 import pytest
 
-from ensgan.sweep.choice import validated
+from ensgan.sweep import validated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 

@@ -1,8 +1,8 @@
 """Settings that a GAN may have for itself, and how ``train.vary`` writes variations of them.
 
 Three forms: a grid (setting → values), draws (``sample`` of what ``from`` allows) and a list of
-variants. What is checked here needs neither rows nor data; :mod:`ensgan.sweep.variations` makes
-configurations of it.
+variants. What is checked here needs neither rows nor data;
+:mod:`ensgan.sweep.planning.variations` makes configurations of it.
 """
 
 from __future__ import annotations

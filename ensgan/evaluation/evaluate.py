@@ -17,14 +17,13 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import FORMS, select
-from ensgan.sweep.choice.judge import check_labels, make_judge
-from ensgan.sweep.choice.validated import RULE as VALIDATED
-from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
-from ensgan.sweep.inputs import embedding_inputs
+from ensgan.sweep.inputs import SAMPLINGS, choose_sampling, embedding_inputs, generator_files
+from ensgan.sweep.judge import check_labels, make_judge
 from ensgan.sweep.search_stage import objective_tables
+from ensgan.sweep.validated import RULE as VALIDATED
+from ensgan.sweep.validated import Shortlisted, choose
 from ensgan.types import Dataset
 
 HANDED_OVER = "handed over"

@@ -12,7 +12,6 @@ from ensgan.config import SweepSpec
 from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.files import content_key, require_whole
 from ensgan.search import pool_key, select
-from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -21,6 +20,7 @@ from ensgan.sweep.manifest import Manifest, SelectedRecord
 from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.sweep.resolving import gan_rows
 from ensgan.sweep.search_stage import find_front, score
+from ensgan.sweep.validated import RULE as VALIDATED
 from ensgan.types import Front, PoolScores, Samples, Selection
 from ensgan.zoo import GANSpec
 

@@ -20,12 +20,13 @@ from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, SweepResult, ignore, warning
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import resolve_in
 from ensgan.sweep.runner import RunningSweep
+from ensgan.sweep.training_stage import member_jobs
 
 OPENING_SECONDS = 60.0
 """Longest wait for the store before training begins. MLflow opens within a second, on busy cores

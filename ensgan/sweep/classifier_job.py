@@ -17,7 +17,7 @@ from ensgan.errors import DataError, TrainingError
 from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
-from ensgan.sweep.fresh_images import FileBank, Sampling
+from ensgan.sweep.inputs import FileBank, Sampling
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.types import Front, PoolScores, Selection

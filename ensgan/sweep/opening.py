@@ -17,8 +17,8 @@ from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.sweep_file import lacks
+from ensgan.sweep.planning.variations import Configuration, configurations
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.variations import Configuration, configurations
 from ensgan.types import row_of
 
 if TYPE_CHECKING:

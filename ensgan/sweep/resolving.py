@@ -18,11 +18,11 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.fresh_images import NOT_FRESH
+from ensgan.sweep.inputs import NOT_FRESH
 from ensgan.sweep.member_job import sample_labels
 from ensgan.sweep.merging import join_sweeps
 from ensgan.sweep.planning.sweep_file import carried_on, load_plugin
-from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.sweep.planning.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
 ROUNDS = 5
@@ -77,21 +77,6 @@ class Resolved:
         return (*trained, *(member.name for member in self.spec.members))
 
 
-def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False) -> Resolved:
-    """Load the data set and check every configuration against it.
-
-    Args:
-        spec: the validated spec.
-        data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
-        many: allow more than a thousand configurations.
-
-    Raises:
-        ConfigError: with every row that cannot be built or trained on this data.
-        DataError: the data set cannot be read.
-    """
-    return checked(spec, real_data(spec, data_dir), many=many)
-
-
 def resolve_in(
     storage: Path,
     spec: SweepSpec,
@@ -124,12 +109,26 @@ def resolve_in(
         spec, remarks = carried_on(spec, folder, without_added=without_added)
         for remark in remarks:
             on_event(warning(remark))
-    resolved = checked(spec, dataset, many=many)
+    resolved = resolve(spec, dataset, many=many)
     return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder
 
 
-def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
-    """:func:`resolve` on a data set that is loaded."""
+def resolve(
+    spec: SweepSpec, place: Dataset | Path | None = None, *, many: bool = False
+) -> Resolved:
+    """Check every configuration of a spec against its data set.
+
+    Args:
+        spec: the validated spec.
+        place: the data set, or where data sets lie; the spec's own ``dataset.data_dir`` comes
+            first.
+        many: allow more than a thousand configurations.
+
+    Raises:
+        ConfigError: with every row that cannot be built or trained on this data.
+        DataError: the data set cannot be read.
+    """
+    dataset = place if isinstance(place, Dataset) else real_data(spec, place)
     asked, problems = configurations(spec, many=many)
     resolved = Resolved(spec, dataset, asked)
     if "strategies" not in spec.evaluate.model_fields_set:

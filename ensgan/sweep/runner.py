@@ -10,17 +10,14 @@ from typing import Any, Protocol
 from ensgan.downstream import DownstreamTable
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
-from ensgan.sweep.choice.judge import LabelCheck, check_labels, make_judge
-from ensgan.sweep.choice.validated import RULE as VALIDATED
-from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_members import bring_inputs, bring_members, external_jobs
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, write_inputs
+from ensgan.sweep.inputs import Inputs, choose_sampling, generator_files, write_inputs
+from ensgan.sweep.judge import LabelCheck, check_labels, make_judge
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
@@ -31,6 +28,8 @@ from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
+from ensgan.sweep.validated import RULE as VALIDATED
+from ensgan.sweep.validated import Shortlisted, choose
 from ensgan.types import Front, PoolScores, Selection
 
 

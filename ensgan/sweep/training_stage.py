@@ -1,8 +1,9 @@
-"""The pool of a sweep as it fills: members, losses and failures are reported and kept."""
+"""The jobs of a sweep's pool, and the pool as it fills: members, losses and failures are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ensgan.errors import EnsganError
@@ -13,13 +14,35 @@ from ensgan.sweep.external_members import (
     known_external_member,
     make_external_member,
 )
+from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.live.requests import Requests
-from ensgan.sweep.member_job import MemberJob
-from ensgan.sweep.opening import OpenManifest
+from ensgan.sweep.member_job import MemberJob, purpose_seed
+from ensgan.sweep.opening import OpenManifest, training_folders
 from ensgan.sweep.planning.cost import shares_gpus, with_costs
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
+
+
+def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
+    """One job per configuration of a GAN, in the order of the spec."""
+    spec, folders = resolved.spec, training_folders(resolved, inputs.folder)
+    return [
+        MemberJob(
+            name=gan.name,
+            row=gan.row.to_json(),
+            plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
+            settings=gan.settings,
+            classes=resolved.dataset.num_classes,
+            training_set=inputs.dataset.splits["train"],
+            folder=folder,
+            count=resolved.count,
+            labels=spec.sample.labels,
+            sample_seed=purpose_seed(spec.seed, "sample", gan.name),
+            scoring=inputs.scoring,
+        )
+        for gan, folder in zip(resolved.configurations, folders, strict=True)
+    ]
 
 
 class PoolInProgress:

@@ -15,8 +15,9 @@ from ensgan.config import parse_spec
 from ensgan.config.budget import Budget
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.resolving import resolve
+from ensgan.sweep.training_stage import member_jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -30,13 +30,14 @@ from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.live.requests import Request
 from ensgan.sweep.live.trial_report import TrialReport, heartbeat_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 from ensgan.sweep.planning.cost import gpu_share
 from ensgan.sweep.planning.sweep_file import load_plugin
 from ensgan.sweep.resolving import resolve
+from ensgan.sweep.training_stage import member_jobs
 from ensgan.zoo import table
 
 GIB = 2**30

@@ -23,8 +23,8 @@ from ensgan.sweep.planning.sweep_file import (
     lacks,
     with_addition,
 )
+from ensgan.sweep.planning.variations import configurations
 from ensgan.sweep.records import Addition
-from ensgan.sweep.variations import configurations
 
 
 def names(vary: Any, addition: Addition, **train: Any) -> list[str]:

@@ -16,7 +16,7 @@ from ensgan.errors import TrainingError
 from ensgan.sweep import classifier_job
 from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
 from ensgan.sweep.executor import LocalExecutor, Needs
-from ensgan.sweep.fresh_images import FileBank
+from ensgan.sweep.inputs import FileBank
 from ensgan.sweep.records import DatasetFiles
 from ensgan.types import Dataset, Samples
 

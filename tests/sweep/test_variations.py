@@ -19,8 +19,8 @@ from ensgan.recording import views
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.planning.plan import make_plan
 from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.planning.variations import Configuration, configurations
 from ensgan.sweep.resolving import resolve
-from ensgan.sweep.variations import Configuration, configurations
 
 GANS = ["SNGAN", "StyleGAN2-ADA"]
 

@@ -27,8 +27,8 @@ from ensgan.types import ImageShape, row_of
 from ensgan.zoo.footprint import Footprint, footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
+    from ensgan.sweep.planning.variations import Configuration
     from ensgan.sweep.resolving import Resolved
-    from ensgan.sweep.variations import Configuration
 
 FLOAT_BYTES = 4
 WORKSPACE = 1.3

@@ -18,8 +18,8 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning import cost
 from ensgan.sweep.planning.measured import Measured
+from ensgan.sweep.planning.variations import Configuration
 from ensgan.sweep.resolving import Resolved, round_size
-from ensgan.sweep.variations import Configuration
 from ensgan.text import counted, some
 from ensgan.types import MemberId, row_of
 from ensgan.zoo.footprint import Footprint, footprint

@@ -21,20 +21,26 @@ from ensgan.errors import ConfigError, InputError
 from ensgan.search import search
 from ensgan.sweep import resolving
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Inputs, member_jobs
+from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.sweep_file import known_names, with_addition
+from ensgan.sweep.planning.variations import (
+    Configuration,
+    Values,
+    configurations,
+    is_whole,
+    settled,
+)
 from ensgan.sweep.records import Addition, MemberResult
 from ensgan.sweep.search_stage import score, tables_of
-from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
+from ensgan.sweep.training_stage import PoolInProgress, member_jobs
 from ensgan.train.cost import step_work
 from ensgan.types import gan_of, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
-    from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
 
@@ -288,7 +294,7 @@ def _grown(
         spec = with_addition(rounds.resolved.spec, addition, known_names())
         if spec.train == rounds.resolved.spec.train:
             raise InputError("nothing to add: a request names a GAN or a variation")
-        resolved = resolving.drawn_so_far(resolving.checked(spec, rounds.resolved.dataset), folder)
+        resolved = resolving.drawn_so_far(resolving.resolve(spec, rounds.resolved.dataset), folder)
         # Compared like a changed file that is run again, and refused for the same reasons.
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)

@@ -25,8 +25,8 @@ from ensgan.registry import Registry, plugin_module
 from ensgan.search import FORMS, RULES, rules, samplers
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import EARLIER_DEFAULTS
+from ensgan.sweep.planning.variations import configurations
 from ensgan.sweep.records import Addition
-from ensgan.sweep.variations import configurations
 from ensgan.types import row_of
 
 AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str

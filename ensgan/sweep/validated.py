@@ -16,9 +16,9 @@ from ensgan import downstream
 from ensgan.errors import DataError
 from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
-from ensgan.sweep.choice.judge import RULE as RULE
-from ensgan.sweep.choice.judge import Judge
 from ensgan.sweep.inputs import Inputs
+from ensgan.sweep.judge import RULE as RULE
+from ensgan.sweep.judge import Judge
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import member_costs, tables_of

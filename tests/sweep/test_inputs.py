@@ -19,7 +19,7 @@ from ensgan.evaluation.evaluate import EvaluationOptions, evaluate_sweep
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.sweep.events import SweepResult
 from ensgan.sweep.executor import LocalExecutor
-from ensgan.sweep.fresh_images import GeneratorFile, choose_sampling, generator_files
+from ensgan.sweep.inputs import GeneratorFile, choose_sampling, generator_files
 from ensgan.sweep.resolving import resolve
 from ensgan.types import ImageShape
 

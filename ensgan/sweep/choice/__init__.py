@@ -1,1 +1,0 @@
-"""What is found out about a pool by classifiers before G* is chosen from it."""
