@@ -98,8 +98,7 @@ def _taken_by_any(takers: Sequence[Callable[[], object]]) -> object:
 
 def read_arrays(path: Path) -> object:
     from ensgan.data.image_set import read_images
-    from ensgan.metrics.features import open_features
-    from ensgan.metrics.files import load_pool
+    from ensgan.metrics.features import load_pool, open_features
     from ensgan.types import PoolScores, Samples
 
     def pool() -> object:

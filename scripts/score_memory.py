@@ -131,7 +131,7 @@ def score_part(folder: Path, budget: int, columns: int) -> dict[str, Any]:
     from ensgan.metrics import measure_pool, prdc
     from ensgan.metrics.blocks import BlockScorer
     from ensgan.metrics.extend import feature_contents
-    from ensgan.metrics.files import load_pool
+    from ensgan.metrics.features import load_pool
 
     warm = np.random.default_rng(0).standard_normal((600, 64))
     prdc(warm, warm + 1)  # the libraries' own memory

@@ -39,7 +39,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "cluster/tune_callback.py": "Ray Tune's traceback of a trial",
             "sweep/environment.py": "/proc",
             "precision.py": "/proc",
-            "metrics/files.py": "members of an archive whose expansion is bounded",
+            "metrics/features.py": "members of an archive whose expansion is bounded",
             "sweep/folder.py": "the lock of a sweep's folder",
             "data/archive.py": "its own partial download, for appending",
             "ensemble/export.py": "labels.csv in the new folder, for writing",
@@ -57,7 +57,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "files.py": "the gate: write_bytes, write_npz",
             "cli/app.py": "the traceback file, in a new folder",
-            "metrics/files.py": "inside atomic_path",
+            "metrics/features.py": "inside atomic_path",
             "embedding/extractor.py": "inside atomic_path",
             "recording/views.py": "in a temporary folder",
             "store/opening.py": "in a temporary folder",
@@ -91,7 +91,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "torch.export.load", "safe_open", "safetensors.torch.load_file"),
         {
             "files.py": "the gate: read_npz, map_array",
-            "metrics/files.py": "unpacked to disk, within the gate's bound",
+            "metrics/features.py": "unpacked to disk, within the gate's bound",
             "train/claim.py": "our own resume state, weights_only",
             "train/loop.py": "our own resume state, weights_only",
             "embedding/spec.py": "weights_only, inside explained",
@@ -105,7 +105,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "ElementTree.parse", "extractall", "gzip.open", "zlib.decompress"),
         {
             "caches.py": "the list of names of one of our files",
-            "metrics/files.py": "the list of sizes",
+            "metrics/features.py": "the list of sizes",
             "cli/score.py": "the list of names",
             "data/table.py": "the gate of tables: expansion bounded",
             "report/figures.py": f"a picture of matplotlib's, {OWN}",

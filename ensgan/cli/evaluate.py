@@ -18,7 +18,7 @@ from ensgan.cli.output import FittingTable, whole
 from ensgan.cli.runs import StorageOption
 from ensgan.config import EvaluateSpec
 from ensgan.downstream import STRATEGIES
-from ensgan.downstream.table import RANKED
+from ensgan.downstream.statistics import RANKED
 from ensgan.search import rules
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from ensgan.embedding import Extractor, embed, make_extractor
 from ensgan.errors import InputError
 from ensgan.metrics import PoolLabels, PoolMeasures
 from ensgan.metrics.extend import feature_contents, labelled_contents
-from ensgan.metrics.files import PoolFeatures, load_array, load_pool
+from ensgan.metrics.features import PoolFeatures, load_array, load_pool
 from ensgan.text import counted
 from ensgan.types import Dataset, Float32Array, Float64Array, PoolScores, UInt8Array
 

@@ -25,8 +25,7 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key
 from ensgan.launch.executors import mapper_at
 from ensgan.metrics.extend import still_valid
-from ensgan.metrics.features import open_features
-from ensgan.metrics.files import PoolFeatures, load_array
+from ensgan.metrics.features import PoolFeatures, load_array, open_features
 from ensgan.metrics.reference import CHEAP_DIM, frechet_distances
 from ensgan.outputs import one_at_a_time
 from ensgan.types import PoolScores

@@ -20,7 +20,7 @@ from ensgan.cli.output import (
 )
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
-from ensgan.metrics.files import load_pool
+from ensgan.metrics.features import load_pool
 from ensgan.search import SearchInterrupted, api
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS

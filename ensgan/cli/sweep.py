@@ -24,7 +24,7 @@ from ensgan.cli.catalogue import DataDirOption
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import FittingTable
 from ensgan.cli.runs import StorageOption
-from ensgan.downstream.headline import headline
+from ensgan.downstream.statistics import headline
 from ensgan.errors import SweepStoppedError
 from ensgan.types import UInt8Array
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensgan.downstream.statistics import holm, mean_interval, middle, paired_t_test
+from ensgan.downstream.statistics import RANKED, holm, mean_interval, middle, paired_t_test
 from ensgan.downstream.strategy import NO_WEIGHTS, Kind
 from ensgan.errors import InputError
 from ensgan.text import counted
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 TESTED = ("accuracy", "g_mean", "auc")
 """Metrics on which strategies are tested against the reference, each corrected by itself."""
-RANKED = "auc"
-"""The metric that every table, plot and verdict ranks by; of several classes their mean."""
 TESTED_FROM = 5
 """Fewest repeats that are tested: of fewer a p says more about luck than about strategies."""
 ENOUGH = 0.97

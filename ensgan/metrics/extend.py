@@ -10,8 +10,7 @@ import numpy as np
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
-from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
-from ensgan.metrics.files import PoolFeatures
+from ensgan.metrics.features import FeatureSource, PoolFeatures, PoolLabels, open_features
 from ensgan.metrics.radii_task import Member
 from ensgan.types import BoolArray, PoolScores, Resamples
 

@@ -25,11 +25,10 @@ from ensgan.metrics.features import (
     Frame,
     deviations,
     open_checked,
-    representatives,
     robust_centre,
 )
 from ensgan.metrics.knn import Backend, Entries, make_backend, pair_error
-from ensgan.metrics.radii import measure_balls
+from ensgan.metrics.radii import measure_balls, representatives
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 COPY_RATIO = 0.5

@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from ensgan.files import sha256_arrays
 from ensgan.metrics.device_pairs import find_near
 from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
-from ensgan.metrics.features import FeatureArray, Frame, deviations, representatives, robust_centre
+from ensgan.metrics.features import FeatureArray, Frame, deviations, robust_centre
 from ensgan.metrics.knn import Backend, Entries, Operand, Precision, ball_margin, pair_error
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
@@ -76,6 +78,30 @@ def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     n = len(features)
     (farthest,) = deviations(features, centre)
     return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), farthest)
+
+
+def representatives(features: FeatureArray) -> Int64Array:
+    """For every point the index of the first identical point (its own if it is the first), [n]."""
+    result = np.arange(len(features))
+    few = max(1, features.shape[1] // 16)
+    # A few coordinates tell most points apart; only the others are read in full.
+    _, inverse, counts = np.unique(
+        _row_keys(features[:, ::few]), return_inverse=True, return_counts=True
+    )
+    first: dict[str, int] = {}
+    for index in np.flatnonzero(counts[inverse] > 1).tolist():
+        # Adding zero turns −0 into +0, as the keys of rows do.
+        result[index] = first.setdefault(sha256_arrays(features[index] + 0), index)
+    return result
+
+
+def _row_keys(rows: FeatureArray) -> npt.NDArray[np.uint64]:
+    """A 64-bit key of every row: equal rows have equal keys."""
+    odd = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], dtype=np.uint64)
+    # Adding zero turns −0 into +0; products and sums wrap modulo 2^64.
+    bits = (np.asarray(rows, np.float64) + 0.0).view(np.uint64)
+    mixed = (bits ^ (bits >> np.uint64(29))) * (odd | np.uint64(1))
+    return np.asarray(mixed.sum(axis=1, dtype=np.uint64))
 
 
 def _k_copies(same: Int64Array, k: int) -> Int64Array:

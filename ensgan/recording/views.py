@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensgan.downstream.headline import headline
-from ensgan.downstream.table import RANKED
+from ensgan.downstream.statistics import RANKED, headline
 from ensgan.report.content import Content, by_gan, cautions, grown_from
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore

@@ -13,8 +13,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from ensgan.downstream.headline import how_good
-from ensgan.downstream.table import RANKED
+from ensgan.downstream.statistics import RANKED, how_good
 from ensgan.ensemble import non_commercial
 from ensgan.report import figures
 from ensgan.report.content import Content, by_gan, cautions, grown_from, leaves

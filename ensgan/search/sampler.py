@@ -82,7 +82,7 @@ SAMPLERS = Registry(
     "ensgan.samplers",
     Sampler,
     (
-        Sampler("pareto-local", _later("local_search", "pareto_local"), ends_by_itself=True),
+        Sampler("pareto-local", _later("own_samplers", "pareto_local"), ends_by_itself=True),
         _optuna("ensemble", "EnsembleSampler"),
         _optuna("nsga2", "NSGAIISampler"),
         _optuna("nsga3", "NSGAIIISampler"),
@@ -92,7 +92,7 @@ SAMPLERS = Registry(
         _optuna("random", "RandomSampler"),
         Sampler("pymoo", _later("pymoo", "search_with_pymoo")),
         Sampler(
-            "exhaustive", _later("exhaustive", "exhaustive"), ends_by_itself=True, enumerates=True
+            "exhaustive", _later("own_samplers", "exhaustive"), ends_by_itself=True, enumerates=True
         ),
     ),
 )

@@ -13,7 +13,7 @@ import pytest
 from ensgan.errors import DataError
 from ensgan.metrics import blocks, measure_pool, pool, score_pool
 from ensgan.metrics.extend import feature_contents, still_valid
-from ensgan.metrics.files import PoolFeatures
+from ensgan.metrics.features import PoolFeatures
 from ensgan.types import PoolScores
 
 RNG = np.random.default_rng(0)

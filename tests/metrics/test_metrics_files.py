@@ -13,7 +13,7 @@ import pytest
 
 from ensgan.errors import DataError
 from ensgan.metrics import blocks, frechet_distance, measure_pool
-from ensgan.metrics.files import load_pool
+from ensgan.metrics.features import load_pool
 from ensgan.metrics.reference import frechet_distances
 from ensgan.types import PoolScores
 

@@ -28,16 +28,16 @@ from ensgan.search import (
     ObjectiveTables,
     Ratio,
     ScoredFeatures,
-    exhaustive,
     find_form,
     hypervolume,
+    own_samplers,
     pareto_front,
     search,
     select,
 )
 from ensgan.search.forms.density_coverage import tables_from_scores
 from ensgan.search.ledger import SearchLedger
-from ensgan.search.local_search import LocalSearch
+from ensgan.search.own_samplers import LocalSearch
 from ensgan.types import Front, FrontPoint, Objective, PoolScores
 
 MEMBERS = 8
@@ -137,7 +137,7 @@ def test_bounds_and_constraints_lose_nothing(
 ) -> None:
     """A larger pool with constraints: exhaustive search prunes, and misses no ensemble."""
     # Without its head start the front is what the bounds let through, and nothing else.
-    monkeypatch.setattr(exhaustive, "_HEAD_START", 0)
+    monkeypatch.setattr(own_samplers, "_HEAD_START", 0)
     scores = made_up_pool(3, members=15)
     # All pairs overlap, so that the bound of the second objective has something to add up.
     scores = replace(scores, directed=0.2 + 0.7 * scores.directed)
@@ -166,7 +166,7 @@ def test_no_completion_is_better_than_its_bounds(pool: FormInputs, name: str, mi
     tables = replace(find_form(name).tables(pool), shares=counts.astype(np.float64))
     evaluator = Evaluator(tables)
     ledger = SearchLedger(evaluator, Constraints.resolve(evaluator.names))
-    bounds = exhaustive.Enumeration(ledger)
+    bounds = own_samplers.Enumeration(ledger)
     size = 2 + missing
     for pair in itertools.combinations(range(MEMBERS - missing), 2):
         child = np.array([pair])

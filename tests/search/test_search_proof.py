@@ -29,7 +29,7 @@ def test_exhaustive_front_equals_brute_force(seed: int, largest: int) -> None:
 
 
 def test_bounds_alone_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensgan.search import exhaustive as module
+    from ensgan.search import own_samplers as module
 
     monkeypatch.setattr(module, "_HEAD_START", 0)
     scores = made_up_pool(5, members=15)

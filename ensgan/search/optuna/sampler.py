@@ -18,7 +18,7 @@ from ensgan.errors import InputError
 from ensgan.search.constraints import Constraints
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.ledger import SearchLedger
-from ensgan.search.local_search import PATIENCE, LocalSearch
+from ensgan.search.own_samplers import PATIENCE, LocalSearch
 from ensgan.search.pareto import Archive, CostArchive
 from ensgan.search.tables import ThirdObjective
 from ensgan.types import DEFAULT_FORM, Float64Array, PoolScores
