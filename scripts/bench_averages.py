@@ -20,9 +20,8 @@ from ensgan import embedding, metrics, zoo
 from ensgan.data import load_dataset
 from ensgan.sweep.member_job import sample_labels
 from ensgan.train import TrainSettings
-from ensgan.train.step import Record, full_step
-from ensgan.train.training import Training
-from ensgan.train.updates import AveragedGenerator
+from ensgan.train.state import AveragedGenerator, Record
+from ensgan.train.training import Training, full_step
 from ensgan.types import Dataset, harmonic_mean
 
 

@@ -37,7 +37,8 @@ def measure(name: str, batch: int, width: float, results: Any) -> None:
     import torch
     from bench_train import prepare
 
-    from ensgan.train.step import Record, full_step
+    from ensgan.train.state import Record
+    from ensgan.train.training import full_step
 
     torch.set_num_threads(1)
     args = argparse.Namespace(batch=batch, d_updates=1, device="cpu", width=width)

@@ -77,7 +77,7 @@ def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
 
 def planning(configurations: int) -> dict[str, Any]:
     """Reading, naming, checking, ordering: all that a sweep does before it computes anything."""
-    from ensgan.cluster.resources import trial_requests
+    from ensgan.cluster.trial_queue import trial_requests
     from ensgan.config import parse_spec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import write_inputs
@@ -139,7 +139,7 @@ def efficiency(trials: int, steps: int) -> dict[str, Any]:
 
 def simulation(gpus: int) -> dict[str, Any]:
     from ensgan import zoo
-    from ensgan.cluster.resources import trial_requests
+    from ensgan.cluster.trial_queue import trial_requests
     from ensgan.config import ClusterSpec
     from ensgan.sweep.planning.cost import with_costs
     from ensgan.sweep.planning.measured import Measured

@@ -24,9 +24,9 @@ from plain_gan import make_plain
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.captured import Steps
 from ensgan.train.cost import step_work
-from ensgan.train.step import Record
+from ensgan.train.pace import Steps
+from ensgan.train.state import Record
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
 

@@ -14,9 +14,8 @@ from gpu_scoring import Rows, Terms
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.captured import Steps
-from ensgan.train.pace import pace_together
-from ensgan.train.step import Record
+from ensgan.train.pace import Steps, pace_together
+from ensgan.train.state import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
 

@@ -137,7 +137,6 @@ def make_plain(training: Training, samples: Samples) -> None:
             module.__class__ = PLAIN.get(type(module), type(module))
     basket = training.batch * training.optimiser.d_updates_per_step
     training.reals = LoadedReals(samples, basket, training.device)  # type: ignore[assignment]
-    training.draw_reals = training.reals.draw  # type: ignore[method-assign]
     training.generator_weights = LayerByLayer()  # type: ignore[assignment]
     training.discriminator_weights = LayerByLayer()  # type: ignore[assignment]
     for name in ("generator_adam", "discriminator_adam"):

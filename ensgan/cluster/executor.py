@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,14 +15,20 @@ from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.trainable import wrap_function
 
-from ensgan.cluster import preflight, resources
+from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.packs import most_on_a_card, open_packs
-from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.session import environment, node_resources
-from ensgan.cluster.tasks import Tasks
+from ensgan.cluster.tasks import Tasks, check_fits, reserved, task_slots
 from ensgan.cluster.trainable import gan_trial
-from ensgan.cluster.trial_queue import NamedTrials, TrialQueue
+from ensgan.cluster.trial_queue import (
+    NamedTrials,
+    TrialQueue,
+    TrialRequest,
+    plan_event,
+    ranks,
+    trial_requests,
+)
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
@@ -77,10 +83,10 @@ class RayExecutor:
         self._warming: list[Any] = []
         nodes = node_resources()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
-        request = TrialRequest("any", settings.cpus_per_trial, gpus)
+        request = Needs(settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # an autoscaler may add larger nodes
-            resources.check_fits("a trial", request, nodes, "change cluster.{}s_per_trial")
-        self.slots = max(1, resources.task_slots(request, nodes))  # nodes may join later
+            check_fits("a trial", request, nodes, "change cluster.{}s_per_trial")
+        self.slots = max(1, task_slots(request, nodes))  # nodes may join later
 
     def grow(
         self,
@@ -99,24 +105,24 @@ class RayExecutor:
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
         shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
-        trials = list(resources.trial_requests(jobs, self.settings, gpu_bytes, shared))
+        trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         at_once = min(self.slots, self.settings.max_concurrent or self.slots)
-        on_event(resources.plan_event(trials, at_once, jobs))
+        on_event(plan_event(trials, at_once, jobs))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_path(jobs[0]).unlink(missing_ok=True)  # left by a session that it ended
         files = {job.name: own_stop_path(job) for job in jobs}
-        order = TrainingOrder(trials, files, resources.ranks(jobs, self.settings), requests, tell)
+        order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
-            turns = resources.trial_requests(new, self.settings, gpu_bytes, shared)
+            turns = trial_requests(new, self.settings, gpu_bytes, shared)
             spending.add(new, {each.gan: each.share for each in turns})
-            callback.add(new)
-            order.priority |= resources.ranks(new, self.settings)
+            order.priority |= ranks(new, self.settings)
             queue.late |= {job.name: job for job in new}
+            callback.jobs |= queue.late
             trials.extend(turns)
-            tell(resources.plan_event(trials, at_once, list(callback.jobs.values())))
+            tell(plan_event(trials, at_once, callback.jobs.values()))
             return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist
@@ -129,7 +135,7 @@ class RayExecutor:
             stopper.catching_interrupts(),
             open_packs(self.settings, trials, queue) as packs,
         ):
-            _fit(self._tuner(jobs, callback, stopper, packs), queue, self.tune_folder)
+            _fit(self._tuner(callback, stopper, packs), queue, self.tune_folder)
         self._report_unfinished(callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
@@ -147,15 +153,10 @@ class RayExecutor:
             self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
-        self,
-        jobs: Sequence[MemberJob],
-        callback: TuneCallback,
-        stopper: SweepStopper,
-        packs: ActorHandle | None,
+        self, callback: TuneCallback, stopper: SweepStopper, packs: ActorHandle | None
     ) -> tune.Tuner:
-        by_name = {job.name: job for job in jobs}
         trainable = tune.with_resources(
-            tune.with_parameters(gan_trial, jobs=by_name, packs=packs),
+            tune.with_parameters(gan_trial, jobs=callback.jobs, packs=packs),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"
@@ -169,7 +170,7 @@ class RayExecutor:
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 num_samples=-1,
-                scheduler=_asha(jobs) if asha else None,
+                scheduler=_asha(callback.jobs.values()) if asha else None,
                 # A trial stopped between snapshots still waits in its process for an answer: such
                 # a process cannot be reused.
                 reuse_actors=not (self.named or asha or self.budget is not None),
@@ -233,8 +234,8 @@ class RayExecutor:
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""
-        reserved = self._tasks(needs).needs
-        on_each = [resources.task_slots(reserved, [node]) for node in node_resources()]
+        taken = self._tasks(needs).needs
+        on_each = [task_slots(taken, [node]) for node in node_resources()]
         return max([1, *on_each])
 
     def on_gpus(self, needs: Needs) -> int:
@@ -248,12 +249,12 @@ class RayExecutor:
         needs = needs.shared(settings)
         # An autoscaler's nodes may have left after training, and their GPUs come again with them.
         if not (settings.autoscaling and settings.gpus_per_trial):
-            needs = resources.reserved(needs, nodes)
+            needs = reserved(needs, nodes)
         if settings.autoscaling:
-            slots = max(resources.task_slots(needs, nodes), MOST_WARM)
+            slots = max(task_slots(needs, nodes), MOST_WARM)
         else:
-            resources.check_fits("a task", needs, nodes, "change cluster.{}s_per_trial")
-            slots = resources.task_slots(needs, nodes)
+            check_fits("a task", needs, nodes, "change cluster.{}s_per_trial")
+            slots = task_slots(needs, nodes)
         return Tasks(needs, slots, self.sweep, self._wait)
 
 
@@ -278,7 +279,7 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise EnsganError("training was ended from outside: the same command goes on from here")
 
 
-def _asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
+def _asha(jobs: Collection[MemberJob]) -> ASHAScheduler:
     """Tune's ASHA on the Intra-d of single members, its first rung at the first snapshot.
 
     Half of the GANs go on from each rung to the next. ``max_t`` lies beyond the last step, so that

@@ -17,15 +17,14 @@ import torch
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.trainable import VISIBLE, confine, gpu_device, reports
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.config import ClusterSpec
 from ensgan.errors import DataError, last_line
 from ensgan.files import MISFITS, read_json, write_json
 from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
-from ensgan.train.pace import gans_worth_sharing
+from ensgan.train.pace import paced, worthwhile
 from ensgan.train.pack import Pack
 from ensgan.types import Samples
 
@@ -192,4 +191,4 @@ def most_on_a_card(
 def _worth_sharing(job: MemberJob) -> int:
     job = job.on(gpu_device())
     reals = Samples.load(job.training_set)
-    return gans_worth_sharing(job.gan(), reals, job.classes, job.settings, MOST)
+    return worthwhile(paced(job.gan(), reals, job.classes, job.settings), MOST)

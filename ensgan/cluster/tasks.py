@@ -1,24 +1,29 @@
-"""Pure functions over many items on Ray: tasks on CPUs, streams of calls on GPUs."""
+"""Pure functions over many items on Ray: tasks on CPUs, streams of calls on GPUs; their needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
 import ray
 
-from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import node_resources
-from ensgan.errors import EnsganError, last_line
+from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.sweep.executor import Needs
+from ensgan.sweep.planning.cost import slots_of
 
 T = TypeVar("T")
+
+
 R = TypeVar("R")
+
 
 TASK_RETRIES = 3
 """How often an item whose process or node was lost is run again."""
+
+
 PATIENCE = 5.0
 """Seconds without a free GPU after which work is reported as waiting."""
 
@@ -200,3 +205,51 @@ def _outcome(reference: Any, label: str) -> Any:
             f"{label} failed on the cluster: {last_line(error)}; what was finished before is kept: "
             "run the same command again to go on from there"
         )
+
+
+def check_fits(what: str, needs: Needs, nodes: Sequence[Mapping[str, float]], remedy: str) -> None:
+    """Refuse what no node can ever run: Ray would wait for one in silence.
+
+    Args:
+        what: has the needs.
+        nodes: resources of every living node.
+        remedy: how to ask for less; ``{}`` in it becomes the resource's name.
+
+    Raises:
+        InputError: no node has that much, or none has CPUs and GPUs together.
+    """
+    gpus = needs.gpus or 0.0
+    for resource, amount in (("CPU", needs.cpus), ("GPU", gpus)):
+        # Of one node, not of the cluster: a trial or task never spans two.
+        most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise InputError(
+                f"{what} asks for {amount:g} {resource}, the cluster's largest node has {most:g}: "
+                + remedy.format(resource.lower())
+            )
+    if not task_slots(needs, nodes):
+        raise InputError(
+            f"{what} asks for {needs.cpus:g} CPU and {gpus:g} GPU, and no node of the cluster has "
+            "both: " + remedy.format("cpu")
+        )
+
+
+def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> Needs:
+    """What a task can reserve here: no GPU where there is none, no more memory than nodes have.
+
+    Args:
+        needs: with a share of a GPU.
+        nodes: resources of every living node.
+    """
+    has_gpus = any(node.get("GPU", 0.0) for node in nodes)
+    # A machine with less memory than asked for then runs one task at a time instead of none.
+    most = int(max((node.get("memory", 0.0) for node in nodes), default=0))
+    return replace(needs, gpus=needs.gpus if has_gpus else 0.0, memory=min(needs.memory, most))
+
+
+def task_slots(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many such tasks or trials the CPUs and GPUs of the nodes hold at once."""
+    return sum(
+        slots_of(needs.cpus, needs.gpus or 0.0, node.get("CPU", 0.0), node.get("GPU", 0.0))
+        for node in nodes
+    )

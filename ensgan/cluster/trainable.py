@@ -46,7 +46,7 @@ def gan_trial(
     on the sweep's storage, so reports carry no checkpoint.
 
     Args:
-        config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over, with its
+        config: a :class:`~ensgan.cluster.trial_queue.TrialRequest` as Tune hands it over, with its
             ``job`` if that was added later.
         jobs: by GAN.
         packs: a :class:`~ensgan.cluster.packs.Packs` if GANs that share a GPU are trained in one

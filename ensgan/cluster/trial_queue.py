@@ -1,9 +1,9 @@
-"""The order in which Tune gets its trials."""
+"""The trials of a sweep: what each reserves, and the order in which Tune gets them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,93 @@ from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from ensgan.cluster.budget import Spending
-from ensgan.cluster.resources import TrialRequest
+from ensgan.config import ClusterSpec
+from ensgan.sweep.events import Event
 from ensgan.sweep.live.order import TrainingOrder
 from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.sweep.planning.cost import gpu_share
+from ensgan.types import row_of
+
+RETRY_FACTOR = 2.0
+"""A trial that ran out of memory is tried again with this many times its share."""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """One trial to run.
+
+    Attributes:
+        gan: of which job.
+        cpus, gpus: what Ray reserves for it; below 1, GPUs are shared.
+    """
+
+    gan: str
+    cpus: float
+    gpus: float
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The trial's configuration as Tune passes it to the trial."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> TrialRequest:
+        """The request of a trial's configuration, which may hold more."""
+        return cls(config["gan"], config["cpus"], config["gpus"])
+
+    @property
+    def share(self) -> float:
+        """What one hour of it counts: its GPUs, or its CPUs if it gets no GPU."""
+        return self.gpus or self.cpus
+
+    def enlarged(self) -> TrialRequest | None:
+        """With a larger share of a GPU; None when it has a whole one already."""
+        # Alone on its card a trial has all the memory: trying again would fail in the same way.
+        if self.gpus >= 1:
+            return None
+        return replace(self, gpus=min(1.0, self.gpus * RETRY_FACTOR))
+
+
+def trial_requests(
+    jobs: Sequence[MemberJob],
+    settings: ClusterSpec,
+    gpu_bytes: int | None,
+    most: int | None = None,
+) -> tuple[TrialRequest, ...]:
+    """What to run, ordered by priority and then by length, the longest first.
+
+    A long trial that starts last would run alone at the end while other slots idle.
+
+    Args:
+        jobs: with their efforts.
+        settings: of the cluster.
+        gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
+        most: trials that may share a GPU where their memory decides.
+    """
+    # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
+    rank = ranks(jobs, settings)
+    ranked = sorted(jobs, key=lambda job: (-rank[job.name], -job.effort))
+    return tuple(
+        TrialRequest(
+            job.name,
+            settings.cpus_per_trial,
+            gpu_share(settings, job.memory_bytes, gpu_bytes, most),
+        )
+        for job in ranked
+    )
+
+
+def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Iterable[MemberJob]) -> Event:
+    """What is going to run, for estimates of the time it takes."""
+    efforts = {job.name: job.effort for job in jobs}
+    shares = {each.gan: {"share": each.share, "effort": efforts[each.gan]} for each in trials}
+    is_on_gpus = any(each.gpus for each in trials)
+    return Event("plan", {"slots": slots, "gpus": is_on_gpus, "trials": shares})
+
+
+def ranks(jobs: Sequence[MemberJob], settings: ClusterSpec) -> dict[str, int]:
+    """Priorities by job; a GAN's priority applies to all its variations."""
+    return {job.name: settings.priority.get(row_of(job.name), 0) for job in jobs}
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]

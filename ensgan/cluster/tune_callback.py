@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,9 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.session import alive_nodes
 from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
 from ensgan.sweep.events import Event, OnEvent, warning
@@ -41,12 +41,13 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
 
     Args:
         queue: where trials that come back are put.
-        jobs: all of them.
+        jobs: those to begin with.
         on_member: called once for every finished member.
         on_event: called for losses, failures, warnings and the progress of every trial.
         retries: losses of a process, without progress in between, before a GAN is given up.
 
     Attributes:
+        jobs: all of them, by GAN; others may join.
         members: names of those finished, by GAN.
     """
 
@@ -62,18 +63,12 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self.retries = retries
         self.on_member = on_member
         self.on_event = on_event
-        self.jobs: dict[str, MemberJob] = {}
-        self.members: dict[str, set[str]] = {}
-        self.add(jobs)
+        self.jobs = {job.name: job for job in jobs}
+        self.members: defaultdict[str, set[str]] = defaultdict(set)
         self._step_at_loss: dict[str, int] = {}
         self._failed_starts: dict[str, int] = {}
         self._reported: dict[str, float] = {}
         self._next_poll = 0.0
-
-    def add(self, jobs: Sequence[MemberJob]) -> None:
-        """Watch further jobs."""
-        self.jobs |= {job.name: job for job in jobs}
-        self.members |= {job.name: set() for job in jobs}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a state that ensgan never restores from.

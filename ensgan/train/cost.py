@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from ensgan.train.settings import TrainSettings
-from ensgan.train.step import Record, discriminator_phase, generator_phase
-from ensgan.train.training import Training
+from ensgan.train.state import Record
+from ensgan.train.training import Training, discriminator_phase, generator_phase
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo.footprint import Remembered, tensors
 from ensgan.zoo.table import GANSpec

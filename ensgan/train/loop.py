@@ -15,12 +15,11 @@ import torch
 
 from ensgan.errors import IntegrityError, TrainingError
 from ensgan.files import MISFITS, atomic_path, sha256_file
-from ensgan.train.captured import Steps
 from ensgan.train.claim import AGAIN, STATE, claim, keep_later, owner, usable_state
-from ensgan.train.pace import compile_settled
+from ensgan.train.pace import Steps, compile_settled
 from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
-from ensgan.train.step import Record
+from ensgan.train.state import Record
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.build import save_weights

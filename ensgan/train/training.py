@@ -1,9 +1,14 @@
-"""Everything that changes while a GAN trains, and how it is saved and restored."""
+"""A training: everything that changes while a GAN trains, and the full steps that change it.
+
+A full step is all discriminator updates and one generator update.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+import functools
+import operator
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +19,12 @@ from torch import Tensor
 
 from ensgan.precision import arithmetic, mixed
 from ensgan.train.settings import TrainSettings, keep_freed_memory
-from ensgan.train.updates import AveragedGenerator, FusedAdam
+from ensgan.train.state import AveragedGenerator, FusedAdam, Reals, Record
 from ensgan.types import Samples
 from ensgan.zoo.backbones import Generator, HeadOutput, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
+from ensgan.zoo.losses import GeneratorView, Losses, Regularizer
 from ensgan.zoo.table import GANSpec
 
 
@@ -114,11 +120,6 @@ class Training:
         known = self.reals.labels
         return known[torch.randint(len(known), shape, generator=random, device=device)]
 
-    def draw_reals(self) -> tuple[Tensor, Tensor]:
-        """The next basket: float32 images in [-1, 1] and labels int64."""
-        images, labels = self.reals.draw()
-        return to_range(images), labels
-
     def augment(self, images: Tensor) -> Tensor:
         """The row's augmentation with fresh draws."""
         return self.augmentation.apply(images, self.augment_state, self.random)
@@ -198,70 +199,118 @@ def _in_float32(output: Any) -> Any:
     return type(output)(*(_in_float32(getattr(output, name)) for name in names))
 
 
-class Reals:
-    """All training images as uint8 on the device.
-
-    A *basket* is the reals of one step. Baskets follow a shuffled order; what is left of an order
-    after the last full basket is dropped and a new order is drawn.
-
-    Attributes:
-        drawn: baskets drawn since it was last set to 0.
-        held: index buffers int64 [basket] that :meth:`draw` reads instead of the order, one after
-            another; a captured step reads its images through them.
-    """
-
-    def __init__(self, samples: Samples, basket: int, seed: int, device: torch.device) -> None:
-        images = torch.from_numpy(samples.images)
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        self.images = images.contiguous().to(device)
-        self.labels = torch.from_numpy(samples.labels).to(device)
-        self.basket = basket
-        # The order is drawn on the CPU: it is then the same on every device. It moves to the device
-        # as a whole, since every move costs a transfer.
-        self.random = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64, device=device)
-        self.cursor = 0
-        self.drawn = 0
-        self.held: list[Tensor] | None = None
-        self._buffers: list[Tensor] = []
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Next basket: uint8 images [basket, C, H, W] and labels int64 [basket]."""
-        places = self._next_places() if self.held is None else self.held[self.drawn]
-        self.drawn += 1
-        return self.images.index_select(0, places), self.labels.index_select(0, places)
-
-    def buffers(self, count: int) -> list[Tensor]:
-        """That many index buffers, always the same ones."""
-        while len(self._buffers) < count:
-            self._buffers.append(self.order.new_zeros(self.basket))
-        return self._buffers[:count]
-
-    def fill(self, count: int) -> None:
-        """Advance by that many baskets, whose places go to the buffers."""
-        for buffer in self.buffers(count):
-            buffer.copy_(self._next_places())
-
-    def _next_places(self) -> Tensor:
-        if self.cursor + self.basket > len(self.order):
-            order = torch.randperm(len(self.images), generator=self.random)
-            if self.images.is_cuda:  # from pinned memory the host need not wait for the copy
-                order = order.pin_memory()
-            self.order, self.cursor = order.to(self.images.device, non_blocking=True), 0
-        places = self.order[self.cursor : self.cursor + self.basket]
-        self.cursor += self.basket
-        return places
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the order stands."""
-        return {"random": self.random.get_state(), "order": self.order, "cursor": self.cursor}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` was taken."""
-        self.random.set_state(state["random"])
-        self.order, self.cursor = state["order"].to(self.images.device), int(state["cursor"])
+def full_step(training: Training, record: Record) -> None:
+    """Advance the training by one step and note its losses."""
+    phases = [discriminator_phase, generator_phase]
+    for phase in phases if training.optimiser.d_first else reversed(phases):
+        phase(training, record)
+    training.average.update(training.step)
+    training.step += 1
 
 
-def to_range(images: Tensor) -> Tensor:
-    """uint8 0…255 → float32 in [-1, 1]."""
-    return images.to(torch.float32) / 127.5 - 1
+def discriminator_phase(training: Training, record: Record) -> None:
+    """All discriminator updates of a step, on one basket of reals."""
+    images, labels = training.reals.draw()
+    updates = training.optimiser.d_updates_per_step
+    slices = zip(
+        torch.split(images, training.batch), torch.split(labels, training.batch), strict=True
+    )
+    for index, (reals, batch_labels) in enumerate(slices):
+        _discriminator_update(training, record, reals, batch_labels)
+        for regularizer in training.spec.regularizers:
+            if regularizer.due(updates * training.step + index):
+                _regularized_update(training, record, regularizer, reals, batch_labels)
+        training.augmentation.adjust(training.step, training.augment_state)
+
+
+def _discriminator_update(
+    training: Training, record: Record, reals: Tensor, labels: Tensor
+) -> None:
+    spec = training.spec
+    # The generator is not moved here, so no graph of it is kept.
+    with torch.no_grad():
+        fakes = training.fakes(Player.DISCRIMINATOR)
+    real_targets = spec.conditioning.real_targets(labels)
+    fake_targets = spec.conditioning.fake_targets(fakes.labels)
+    # Two forwards: batch statistics, minibatch deviation and power iteration see them apart.
+    with training.discriminator_weights.ahead(2):
+        real = training.discriminate(training.augment(reals), real_targets)
+        training.observe(real)
+        fake = training.discriminate(training.augment(fakes.images), fake_targets)
+    losses = {
+        "adversarial": spec.adversarial.discriminator_loss(
+            real.adversarial, fake.adversarial, labels
+        ),
+        **spec.conditioning.discriminator_losses(real, fake, real_targets, fake_targets),
+    }
+    record.losses("d", losses, _descend(training.discriminator_adam, losses))
+    for name, output in (("real", real), ("fake", fake)):
+        record.realness(name, spec.adversarial.realness(output.adversarial.detach()))
+
+
+def _regularized_update(
+    training: Training, record: Record, regularizer: Regularizer, reals: Tensor, labels: Tensor
+) -> None:
+    """A separate optimiser step on a regularizer's terms, with the reals of the last update."""
+
+    def discriminate(images: Tensor) -> HeadOutput:
+        targets = training.spec.conditioning.real_targets(labels)
+        output = training.discriminate(training.augment(images), targets, twice=True)
+        training.observe(output)
+        return output
+
+    losses = regularizer.discriminator_losses(reals, discriminate)
+    _descend(training.discriminator_adam, losses)
+    record.losses("d", losses)
+
+
+def generator_phase(training: Training, record: Record) -> None:
+    """The generator's update; the discriminator learns nothing from it."""
+    # Gradients of weights that are not moved would be computed for nothing.
+    _require_gradients(training.own_parameters, False)
+    try:
+        losses = _generator_losses(training)
+        total = _descend(training.generator_adam, losses)
+    finally:
+        _require_gradients(training.own_parameters, True)
+    record.losses("g", losses, total)
+
+
+def _generator_losses(training: Training) -> Losses:
+    spec = training.spec
+    fakes = training.fakes(Player.GENERATOR)
+    seen = training.augment(fakes.images)
+    targets = spec.conditioning.real_targets(fakes.labels)
+    output = training.discriminate(seen, targets, codes=True)
+
+    def real_features() -> Tensor:
+        images, labels = training.reals.draw()
+        targets = spec.conditioning.real_targets(labels[: training.batch])
+        with torch.no_grad():
+            reals = training.augment(images[: training.batch])
+            return training.discriminate(reals, targets).features
+
+    view = GeneratorView(output, fakes.codes, real_features)
+    losses = {
+        "adversarial": spec.adversarial.generator_loss(output.adversarial, fakes.labels),
+        **spec.conditioning.generator_losses(
+            output, fakes.labels, lambda others: training.discriminate(seen, others)
+        ),
+    }
+    for regularizer in spec.regularizers:
+        losses.update(regularizer.generator_losses(view))
+    return losses
+
+
+def _descend(optimiser: FusedAdam, losses: Losses) -> Tensor:
+    """One update on the sum of the losses, which it returns."""
+    total = functools.reduce(operator.add, losses.values())
+    optimiser.zero_grad()
+    total.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return total
+
+
+def _require_gradients(parameters: Iterable[torch.nn.Parameter], wanted: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(wanted)

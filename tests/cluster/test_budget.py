@@ -13,8 +13,7 @@ from member_job import job
 from ray.tune.search import Searcher
 
 from ensgan.cluster.budget import Spending
-from ensgan.cluster.resources import TrialRequest
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.cluster.tune_callback import SweepStopper
 from ensgan.config.budget import Budget, make_budget, parse_deadline
 from ensgan.errors import InputError

@@ -15,8 +15,7 @@ from tiny_sweep import tiny
 from ensgan.cluster import preflight, session, tune_callback
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.preflight import Answer, Question, node_problems
-from ensgan.cluster.resources import TrialRequest
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import ClusterSpec, parse_spec
 from ensgan.config.budget import Budget

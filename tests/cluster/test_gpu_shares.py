@@ -14,13 +14,9 @@ from member_job import job
 
 from ensgan import zoo
 from ensgan.cluster import trainable
-from ensgan.cluster.resources import (
-    TrialRequest,
-    check_fits,
-    task_slots,
-    trial_requests,
-)
+from ensgan.cluster.tasks import check_fits, task_slots
 from ensgan.cluster.trainable import is_out_of_memory
+from ensgan.cluster.trial_queue import TrialRequest, trial_requests
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError, TrainingError
 from ensgan.sweep.executor import Needs
@@ -114,18 +110,18 @@ def test_out_of_memory_is_known_through_its_wrapping() -> None:
 
 def test_what_no_node_can_give_is_refused() -> None:
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}]
-    check_fits("a trial", TrialRequest("a", 4, 0.5), nodes, "")
+    check_fits("a trial", Needs(4, 0.5), nodes, "")
     with pytest.raises(InputError, match=r"a trial asks for 8 CPU and 0\.5 GPU, and no node"):
-        check_fits("a trial", TrialRequest("a", 8, 0.5), nodes, "")
+        check_fits("a trial", Needs(8, 0.5), nodes, "")
     expected = r"a task asks for 2 GPU, the cluster's largest node has 1: lower --gpus-per-task"
     with pytest.raises(InputError, match=expected):
         check_fits("a task", Needs(1, 2), nodes, "lower --{}s-per-task")
 
 
 def test_slots_follow_the_scarcest_resource() -> None:
-    assert task_slots(TrialRequest("a", 1, 0), [{"CPU": 2.0}, {"CPU": 3.0}]) == 5
-    assert task_slots(TrialRequest("a", 1, 0.3), [{"CPU": 16.0, "GPU": 2.0}]) == 6
-    assert task_slots(TrialRequest("a", 4, 0.25), [{"CPU": 8.0, "GPU": 4.0}]) == 2
+    assert task_slots(Needs(1, 0), [{"CPU": 2.0}, {"CPU": 3.0}]) == 5
+    assert task_slots(Needs(1, 0.3), [{"CPU": 16.0, "GPU": 2.0}]) == 6
+    assert task_slots(Needs(4, 0.25), [{"CPU": 8.0, "GPU": 4.0}]) == 2
 
 
 def test_measured_figures_replace_estimates(tmp_path: Path) -> None:

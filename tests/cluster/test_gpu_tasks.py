@@ -13,9 +13,8 @@ import pytest
 import ray
 
 from ensgan.cluster.executor import RayExecutor
-from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import environment, ray_session
-from ensgan.cluster.tasks import Tasks
+from ensgan.cluster.tasks import Tasks, check_fits, reserved, task_slots
 from ensgan.config import ClusterSpec, parse_spec
 from ensgan.errors import InputError
 from ensgan.sweep.events import Event

@@ -11,7 +11,7 @@ from made_sweep import make_sweep
 from tiny_sweep import tiny
 
 from ensgan import zoo
-from ensgan.cluster.resources import ranks, trial_requests
+from ensgan.cluster.trial_queue import ranks, trial_requests
 from ensgan.config import parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError

@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ensgan import zoo
 from ensgan.errors import TrainingError
 from ensgan.train import TrainSettings, loop, train_gan
-from ensgan.train.captured import GraphRecorder, Means, Steps
-from ensgan.train.step import Record
+from ensgan.train.pace import GraphRecorder, Means, Steps
+from ensgan.train.state import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo import augment

@@ -11,8 +11,8 @@ import torch
 from ensgan import zoo
 from ensgan.train import TrainSettings
 from ensgan.train.cost import WIDTHS, Machine, StepWork, WorkCounter, measure_machine, step_work
-from ensgan.train.step import Record, full_step
-from ensgan.train.training import Training
+from ensgan.train.state import Record
+from ensgan.train.training import Training, full_step
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo import footprint
 

@@ -19,7 +19,8 @@ from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import read_json
 from ensgan.train import TrainSettings, train_gan, untrained
 from ensgan.train.snapshot import class_spreads, examine
-from ensgan.train.training import Reals, Training
+from ensgan.train.state import Reals
+from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.backbones import Player
 from ensgan.zoo.build import sample

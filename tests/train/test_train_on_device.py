@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.step import Record, full_step
-from ensgan.train.training import Training
+from ensgan.train.state import Record
+from ensgan.train.training import Training, full_step
 from ensgan.types import Samples
 
 FULL_STEP = 16

@@ -18,7 +18,7 @@ import torch
 from ensgan import zoo
 from ensgan.errors import TrainingError
 from ensgan.train import Pack, Snapshot, TrainSettings, train_gan, train_steps
-from ensgan.train.pace import gans_worth_sharing, worthwhile
+from ensgan.train.pace import paced, worthwhile
 from ensgan.train.pack import Turn, Turns, in_turns
 from ensgan.types import Samples
 from ensgan.zoo.table import GANSpec
@@ -161,4 +161,4 @@ def test_as_many_as_make_it_faster() -> None:
 
 
 def test_on_a_cpu_a_real_measurement_comes_to_a_number() -> None:
-    assert gans_worth_sharing(TINY, reals(), 2, SETTINGS, 2) in (1, 2)
+    assert worthwhile(paced(TINY, reals(), 2, SETTINGS), 2) in (1, 2)

@@ -11,8 +11,8 @@ import torch
 
 from ensgan import zoo
 from ensgan.train import TrainSettings, train_gan
-from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
-from ensgan.train.training import Training
+from ensgan.train.state import Record
+from ensgan.train.training import Training, discriminator_phase, full_step, generator_phase
 from ensgan.types import Samples
 from ensgan.zoo.build import sample
 from ensgan.zoo.parts import NoAverage

@@ -9,8 +9,8 @@ import torch
 from ensgan import zoo
 from ensgan.errors import ConfigError
 from ensgan.train import TrainSettings
-from ensgan.train.step import Record, full_step
-from ensgan.train.training import Training
+from ensgan.train.state import Record
+from ensgan.train.training import Training, full_step
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo.build import sample
 

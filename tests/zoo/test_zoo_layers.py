@@ -11,7 +11,7 @@ import torch
 from oracle_cases import cases, close, double, set_parameter
 
 from ensgan import zoo
-from ensgan.train.updates import AveragedGenerator
+from ensgan.train.state import AveragedGenerator
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.backbones.resnet_layers import ConditionalBatchNorm, Linear, SelfAttention

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from ensgan.train.updates import FusedAdam
+from ensgan.train.state import FusedAdam
 from ensgan.zoo.parts import Adam
 
 
