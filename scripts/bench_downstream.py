@@ -161,9 +161,9 @@ def grouped_share(width: int, models: int = 4) -> dict[str, float]:
     """A step of several classifiers trained together against one after another, 1 thread."""
     import torch
 
+    from ensgan.downstream.together import Together, Training
     from ensgan.embedding.fit import Batch, FitSettings
     from ensgan.embedding.resnet import resnet18
-    from ensgan.embedding.together import Together, Training
 
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (64, 1, 32, 32), dtype=torch.uint8)

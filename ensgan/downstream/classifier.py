@@ -20,9 +20,9 @@ from ensgan.downstream.statistics import (
     resampled_auc,
 )
 from ensgan.downstream.strategy import NO_WEIGHTS, Strategy
+from ensgan.downstream.together import Together, Training
 from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward, labelled
 from ensgan.embedding.resnet import resnet18
-from ensgan.embedding.together import Together, Training
 from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.precision import Wanted, arithmetic, precision_problems, resolved_precision
 from ensgan.types import Dataset
@@ -210,9 +210,8 @@ def _train(
 ) -> list[RepeatResult]:
     """Train some as one batch of networks, or one by itself, and test them."""
     pools: Pools = {}  # once for all that train on the same images
-    begun = [_Classifier(repeat, dataset, settings, seed, pools) for repeat in repeats]
+    trainings = [_begun(repeat, dataset, settings, seed, pools) for repeat in repeats]
     validation = labelled(dataset.val, settings.device)
-    trainings = [one.training for one in begun]
     try:
         if len(repeats) == 1:
             fits = [trainings[0].alone(validation, settings)]
@@ -223,7 +222,8 @@ def _train(
             f"the GPU ran out of memory with {len(repeats)} classifiers: lower batch or width, "
             "or give each task a larger share of a GPU"
         ) from error
-    return [one.tested(fitted) for one, fitted in zip(begun, fits, strict=True)]
+    done = zip(repeats, trainings, fits, strict=True)
+    return [_tested(*each, dataset, settings) for each in done]
 
 
 def _groups(
@@ -239,51 +239,48 @@ def _groups(
     return list(by_images.values())
 
 
-class _Classifier:
-    """A repeat under way."""
+def _begun(
+    of: Repeat, dataset: Dataset, settings: ClassifierSettings, seed: int, pools: Pools
+) -> Training:
+    """The network of a repeat with its images."""
+    drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed, pools)
+    weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
+    network = resnet18(
+        channels=dataset.shape.channels,
+        classes=dataset.num_classes,
+        width=settings.width,
+        seed=int(np.random.SeedSequence([seed, of.number]).generate_state(1)[0]),
+    )
+    return Training(network.to(settings.device), drawing, weights)
 
-    def __init__(
-        self,
-        of: Repeat,
-        dataset: Dataset,
-        settings: ClassifierSettings,
-        seed: int,
-        pools: Pools,
-    ) -> None:
-        self._of, self._dataset, self._settings = of, dataset, settings
-        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed, pools)
-        weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
-        network = resnet18(
-            channels=dataset.shape.channels,
-            classes=dataset.num_classes,
-            width=settings.width,
-            seed=int(np.random.SeedSequence([seed, of.number]).generate_state(1)[0]),
-        )
-        network.to(settings.device)
-        self.training = Training(network, drawing, weights)
 
-    def tested(self, fitted: FitResult) -> RepeatResult:
-        """What the trained classifier achieves; the caller fills in the time."""
-        dataset, positive = self._dataset, self._settings.positive
-        test = labelled(dataset.test, self._settings.device)
-        test_scores = forward(self.training.network, test.images, self._settings.precision)
-        tested, validated = (
-            functional.softmax(scores.double(), 1).cpu().numpy()
-            for scores in (test_scores, fitted.val_scores)
-        )
-        return RepeatResult(
-            self._of.strategy,
-            self._of.number,
-            classification_metrics(dataset.test.labels, tested, positive),
-            classification_metrics(dataset.val.labels, validated, positive),
-            fitted.val_loss,
-            fitted.epochs,
-            fitted.best_epoch,
-            fitted.images,
-            0.0,
-            tuple(self.training.weights.tolist()),
-            resampled_auc(dataset.test.labels, tested),
-        )
+def _tested(
+    of: Repeat,
+    training: Training,
+    fitted: FitResult,
+    dataset: Dataset,
+    settings: ClassifierSettings,
+) -> RepeatResult:
+    """What a trained classifier achieves; the caller fills in the time."""
+    test = labelled(dataset.test, settings.device)
+    test_scores = forward(training.network, test.images, settings.precision)
+    tested, validated = (
+        functional.softmax(scores.double(), 1).cpu().numpy()
+        for scores in (test_scores, fitted.val_scores)
+    )
+    return RepeatResult(
+        of.strategy,
+        of.number,
+        classification_metrics(dataset.test.labels, tested, settings.positive),
+        classification_metrics(dataset.val.labels, validated, settings.positive),
+        fitted.val_loss,
+        fitted.epochs,
+        fitted.best_epoch,
+        fitted.images,
+        0.0,
+        tuple(training.weights.tolist()),
+        resampled_auc(dataset.test.labels, tested),
+    )
 
 
 def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "test")) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 import ensgan.downstream.pool as image_pools
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import Batch, labelled
-from ensgan.types import Dataset, Float64Array, Int64Array, Samples
+from ensgan.types import BoolArray, Dataset, Float64Array, Int64Array, Samples
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings
@@ -51,14 +51,13 @@ class FreshPool:
     device: str
     epoch: int = 0
 
-    def split(
-        self, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
-    ) -> Int64Array:
-        """As :meth:`ImagePool.split`; a member with a maker has images of every class."""
-        present = np.ones((len(self.members), len(class_counts)), np.bool_)
+    @property
+    def present(self) -> BoolArray:
+        """As :attr:`ImagePool.present`; a member with a maker has images of every class."""
+        present = np.ones((len(self.members), self.dataset.num_classes), np.bool_)
         if self.banks is not None:
             present[self._banked] = self.banks.present
-        return image_pools.split_by_chance(present, class_counts, shares, rng)
+        return present
 
     def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
         """The next epoch's images in random order.
@@ -124,7 +123,8 @@ class Drawing:
                 copies = self.real.batch(self.changed_counts[None], self.rng)
                 parts.append(Batch(augmented(copies.images, self.rng), copies.labels))
         if self.synthetic is not None:
-            counts = self.synthetic.split(self.synthetic_counts, self.shares, self.rng)
+            asked = self.synthetic.present, self.synthetic_counts, self.shares
+            counts = image_pools.split_by_chance(*asked, self.rng)
             parts.append(self.synthetic.batch(counts, self.rng))
         if len(parts) == 1:
             return parts[0]

@@ -142,16 +142,6 @@ class ImagePool:
         indices = np.concatenate(parts) if parts else np.empty(0, np.int64)
         return indices[rng.permutation(len(indices))]
 
-    def split(
-        self, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
-    ) -> Int64Array:
-        """How many images each source gives of each class, int64 [sources, classes].
-
-        Every image is drawn from a source by its share; sources without a class are left out of
-        that class.
-        """
-        return split_by_chance(self.present, class_counts, shares, rng)
-
     @property
     def present(self) -> BoolArray:
         """Which sources have images of which classes, bool [sources, classes]."""
@@ -166,10 +156,10 @@ class ImagePool:
 def split_by_chance(
     present: BoolArray, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
 ) -> Int64Array:
-    """How many images each source gives of each class, see :meth:`ImagePool.split`.
+    """How many images each source gives of each class, int64 [sources, classes].
 
-    Args:
-        present: bool [sources, classes], whether a source has images of a class.
+    Every image is drawn from a source by its share; sources without a class are left out of that
+    class (``present``, bool [sources, classes]).
     """
     counts = np.zeros(present.shape, np.int64)
     for label, count in enumerate(class_counts):

@@ -17,8 +17,8 @@ import torch
 import ensgan.metrics.device_points as cards
 from ensgan.metrics.ball_counts import BallCounts, HostCounts, PlacedSet, decide
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import Backend
-from ensgan.types import BoolArray, Float64Array, Int64Array
+from ensgan.metrics.knn import Backend, Entries
+from ensgan.types import BoolArray, Int64Array
 
 _WIDTH = 8192  # columns of a product, at most
 _DOUBTS = 10_000  # with a fiftieth of all pairs: more are left to float64 altogether
@@ -216,20 +216,6 @@ class Tile:
                     rounds.add(centre[hit], point[hit])
 
 
-@dataclass(frozen=True)
-class Near:
-    """Pairs among which the nearest are, [h] each.
-
-    Attributes:
-        rows, columns: indices of the point and of the reference.
-        squared: ‖x − y‖² as float64 sums of squares.
-    """
-
-    rows: Int64Array
-    columns: Int64Array
-    squared: Float64Array
-
-
 def find_near(
     points: FeatureArray,
     references: FeatureArray,
@@ -237,8 +223,8 @@ def find_near(
     frame: Frame,
     memory: cards.CardMemory,
     itself: Int64Array | None = None,
-) -> Near:
-    """For each point every reference that may be among its k nearest.
+) -> Entries:
+    """For each point every reference that may be among its k nearest, with ‖x − y‖² as value.
 
     Args:
         points: [n,D] checked features.
@@ -256,8 +242,7 @@ def find_near(
     step = max(1, memory.entries // len(references))
     for start in range(0, len(crowded), step):
         parts.append(search.run(crowded[start : start + step], exactly=True)[0])
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return Near(*(np.concatenate(arrays) for arrays in columns))
+    return Entries.joined(parts)
 
 
 @dataclass
@@ -279,7 +264,7 @@ class _Search:
         height = min(memory.entries // (2 * self._width), memory.bytes // (72 * dim))
         self._height = max(1, height)
 
-    def run(self, which: Int64Array, *, exactly: bool) -> tuple[Near, Int64Array]:
+    def run(self, which: Int64Array, *, exactly: bool) -> tuple[Entries, Int64Array]:
         """Candidates of some points, and which points have too many of them to measure."""
         device, k = self._memory.device, self._k
         least = torch.full((len(which), k), -torch.inf, dtype=torch.float64, device=device)
@@ -306,8 +291,8 @@ class _Search:
         row, column, bits = cards.to_host(torch.cat(parts, dim=1))  # waits
         given_up = cards.to_host(crowded)  # waits
         keep = ~given_up[row]
-        squared_of = bits[keep].view(np.float64)
-        return Near(which[row[keep]], column[keep], squared_of), which[np.flatnonzero(given_up)]
+        near = Entries(which[row[keep]], column[keep], bits[keep].view(np.float64))
+        return near, which[np.flatnonzero(given_up)]
 
     def _tile(
         self, which: Int64Array, columns: cards.Points, left: int, *, exactly: bool

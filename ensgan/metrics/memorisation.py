@@ -225,11 +225,9 @@ def nearest(
     if backend.card is not None:
         memory = CardMemory(backend.card, _CARD_BYTES, warnings.warn)
         near = memory.run(lambda: find_near(points, references, 1, frame, memory))
-    rows, columns = (
-        _candidates(points, references, frame, backend)
-        if near is None
-        else (near.rows, near.columns)
-    )
+    if near is None:
+        near = _candidates(points, references, frame, backend)
+    rows, columns = near.rows, near.columns
     squared = squared_distances(points, rows, references, columns)
     # Row by row the nearest first, of equally near ones the smaller index.
     order = np.lexsort((columns, squared, rows))
@@ -239,7 +237,7 @@ def nearest(
 
 def _candidates(
     points: FeatureArray, references: FeatureArray, frame: Frame, backend: Backend
-) -> tuple[Int64Array, Int64Array]:
+) -> Entries:
     """Pairs of a point and a reference that may be its nearest, by products of the host."""
     columns = backend.operand(frame, references, "column", "single")
     furthest, dim = columns.norms.max(), points.shape[1]
@@ -252,5 +250,4 @@ def _candidates(
         # All references within twice the error of the best may be the nearest in truth.
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
         parts.append(Entries.above(block, (floor - 2 * worst)[:, None]).moved(start, 0))
-    entries = Entries.joined(parts)
-    return entries.rows, entries.columns
+    return Entries.joined(parts)

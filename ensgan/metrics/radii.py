@@ -67,8 +67,7 @@ def measure_balls(
             neighbour[todo], squared[todo] = search.kth_neighbours(todo)
         else:
             rank = np.full(len(todo), k - 1)
-            near = on_card.rows, on_card.columns, on_card.squared
-            neighbour[todo], squared[todo] = kth_of(features, todo, near, rank)
+            neighbour[todo], squared[todo] = kth_of(features, todo, on_card, rank)
     squared[todo] = np.maximum(squared[todo], TINY)
     return Balls(squared, neighbour, same, farthest, exponent)
 
@@ -275,7 +274,7 @@ class _Search:
         rank = self._k - 1 - np.bincount(near.rows[nearer], minlength=count)
         rows, columns = near.rows[doubtful], near.columns[doubtful]
         squared = self._measure(points, rows, columns)
-        return kth_of(self._features, points, (rows, columns, squared), rank)
+        return kth_of(self._features, points, Entries(rows, columns, squared), rank)
 
     def _kth(self, rows: Int64Array, values: Float64Array, count: int) -> Float64Array:
         order = np.lexsort((-values, rows))
@@ -293,23 +292,19 @@ class _Search:
 
 
 def kth_of(
-    features: FeatureArray,
-    points: Int64Array,
-    near: tuple[Int64Array, Int64Array, Float64Array],
-    rank: Int64Array,
+    features: FeatureArray, points: Int64Array, near: Entries, rank: Int64Array
 ) -> tuple[Int64Array, Float64Array]:
     """The rank-th (from 0) nearest of some candidates of each point, and ‖·‖² to it; exact.
 
     Args:
         features: of the whole set.
         points: indices of the points.
-        near: by candidate, an index into ``points``, its own index, and ‖·‖² in float64.
+        near: the candidates: by index into ``points``, their own index, and ‖·‖² in float64.
         rank: of each point.
     """
-    rows, columns, squared = near
+    near = near.select(np.lexsort((near.values, near.rows)))
+    rows, columns, squared = near.rows, near.columns, near.values
     count = len(points)
-    order = np.lexsort((squared, rows))
-    rows, columns, squared = rows[order], columns[order], squared[order]
     starts = np.searchsorted(rows, np.arange(count + 1))
     chosen = starts[:-1] + rank
     tied = too_close(squared, squared[chosen][rows], features.shape[1])

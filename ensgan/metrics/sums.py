@@ -26,10 +26,6 @@ _LARGEST_BYTES = 1 << 30
 _MOST_ROUNDS = 1_000_000
 
 
-def _nothing(scores: PoolScores) -> BoolArray:
-    return np.zeros(scores.directed.shape, np.bool_)
-
-
 @dataclass(frozen=True)
 class Approximation:
     """How the overlaps of a pool are estimated: from a random share of its members' balls.
@@ -45,7 +41,7 @@ class Approximation:
     """
 
     share: float
-    refine: Callable[[PoolScores], BoolArray] = _nothing
+    refine: Callable[[PoolScores], BoolArray] = lambda scores: np.zeros_like(scores.estimated)
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:  # neither is NaN

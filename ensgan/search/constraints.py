@@ -143,6 +143,13 @@ class Constraints:
         free[inside] = False
         return np.flatnonzero(free)
 
+    def whole(self, chosen: BoolArray) -> BoolArray:
+        """Subsets, bool [B,M], from what they hold of the free members, [B, free]."""
+        subsets = np.zeros((len(chosen), len(self.names)), bool)
+        subsets[:, self.free] = chosen
+        subsets[:, self.required] = True
+        return subsets
+
     def violation(self, subsets: BoolArray) -> Float64Array:
         """How far each row of a bool [B,M] matrix is from feasible; 0 is feasible."""
         matrix = subsets.astype(np.float64)

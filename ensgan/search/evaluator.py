@@ -173,7 +173,7 @@ class Evaluator:
     def moves(
         self,
         members: Sequence[int],
-        added: npt.ArrayLike | None = None,
+        outside: Int64Array,
         *,
         additions_only: bool = False,
     ) -> Neighbourhood:
@@ -181,13 +181,10 @@ class Evaluator:
 
         Args:
             members: pool positions of the subset.
-            added: pool positions that may come in; None for all others.
+            outside: pool positions that may come in.
             additions_only: leave removals and swaps out.
         """
         inside = np.array(sorted(members), np.int64)
-        outside = np.asarray(
-            np.delete(np.arange(len(self)), inside) if added is None else added, np.int64
-        )
         leaving = inside[:0] if additions_only else inside
         # An OR cannot be taken back, so the union without each member is made, not subtracted.
         unions = leave_one_out(self.words[inside])[: len(leaving) + 1]

@@ -88,9 +88,7 @@ class LocalSearch:
     def _enumerate(self, free: Int64Array) -> None:
         ledger = self.ledger
         codes = np.arange(1 << len(free))
-        subsets = np.zeros((len(codes), len(ledger.evaluator)), bool)
-        subsets[:, free] = codes[:, None] >> np.arange(len(free)) & 1
-        subsets[:, ledger.constraints.required] = True
+        subsets = ledger.constraints.whole((codes[:, None] >> np.arange(len(free)) & 1) > 0)
         ledger.offer(subsets[ledger.constraints.feasible(subsets)])
         self.complete = True
 

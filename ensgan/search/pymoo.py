@@ -28,7 +28,7 @@ def search_with_pymoo(ledger: SearchLedger, inputs: SamplerInputs) -> None:
     """
     free = ledger.constraints.free
     if len(free) == 0:
-        ledger.offer(_whole(ledger, np.zeros((1, 0), bool)))
+        ledger.offer(ledger.constraints.whole(np.zeros((1, 0), bool)))
         return
     many = 2 if ledger.third is None else 3
     problem = Problem(n_var=len(free), n_obj=many, n_ieq_constr=1, xl=0, xu=1, vtype=bool)
@@ -45,7 +45,7 @@ def search_with_pymoo(ledger: SearchLedger, inputs: SamplerInputs) -> None:
         generation = algorithm.ask()
         if generation is None or len(generation) == 0:
             return  # every neighbour of the population is a duplicate
-        subsets = _whole(ledger, generation.get("X").astype(bool))
+        subsets = ledger.constraints.whole(generation.get("X").astype(bool))
         values = ledger.offer(subsets, record_all=True)
         violation = ledger.constraints.violation(subsets)
         ledger.skip(int((violation > 0).sum()))
@@ -67,10 +67,3 @@ def _start(ledger: SearchLedger, size: int, starts: Sequence[Sequence[int]]) -> 
         count = int(ledger.random.integers(min(2, largest), largest + 1))
         population[row, ledger.random.choice(len(free), count, replace=False)] = True
     return population
-
-
-def _whole(ledger: SearchLedger, bits: BoolArray) -> BoolArray:
-    subsets = np.zeros((len(bits), len(ledger.evaluator)), bool)
-    subsets[:, ledger.constraints.free] = bits
-    subsets[:, ledger.constraints.required] = True
-    return subsets

@@ -20,7 +20,7 @@ from ensgan.downstream import (
     run_repeat,
 )
 from ensgan.downstream.drawing import augmented
-from ensgan.downstream.pool import ImagePool
+from ensgan.downstream.pool import ImagePool, split_by_chance
 from ensgan.errors import DataError, InputError
 from ensgan.types import Dataset, Samples
 
@@ -115,10 +115,10 @@ def test_weights_decide_who_gives_images(dataset, bank) -> None:
     pool = ImagePool.synthetic(("A@1", "B@1"), bank, dataset, memory_mb=64, seed=0)
     rng = np.random.default_rng(0)
     wanted = np.array([400, 600])
-    counts = pool.split(wanted, np.array([0.8, 0.2]), rng)
+    counts = split_by_chance(pool.present, wanted, np.array([0.8, 0.2]), rng)
     assert (counts.sum(axis=0) == wanted).all()
     assert counts[0].sum() == pytest.approx(800, abs=50)
-    assert pool.split(wanted, np.array([1.0, 0.0]), rng)[1].sum() == 0
+    assert split_by_chance(pool.present, wanted, np.array([1.0, 0.0]), rng)[1].sum() == 0
     indices = pool.draw(counts, rng)
     assert (np.bincount(indices // 100) == counts.sum(axis=1)).all()
     assert (np.bincount(pool.labels.numpy()[indices]) == wanted).all()

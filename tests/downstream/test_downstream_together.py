@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from ensgan.downstream import ClassifierSettings, MemoryBank, Strategy, classifier
+from ensgan.downstream import ClassifierSettings, MemoryBank, Strategy, classifier, together
 from ensgan.downstream.classifier import Repeat, run_repeats
-from ensgan.embedding import fit, together
+from ensgan.downstream.together import Together, Training
+from ensgan.embedding import fit
 from ensgan.embedding.fit import Batch, FitSettings, labelled, network_input
 from ensgan.embedding.resnet import resnet18
-from ensgan.embedding.together import Together, Training
 from ensgan.errors import TrainingError
 from ensgan.types import Dataset, Samples
 

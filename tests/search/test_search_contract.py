@@ -103,7 +103,8 @@ def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
     evaluator = Evaluator(find_form(name).tables(inputs(seed % 5)))
     random = np.random.default_rng(seed)
     members = random.choice(MEMBERS, size, replace=False).tolist()
-    near = evaluator.moves(members, additions_only=bool(seed % 2))
+    outside = np.delete(np.arange(MEMBERS), members)
+    near = evaluator.moves(members, outside, additions_only=bool(seed % 2))
     shape = near.values.first.shape
     assert shape == (1 if seed % 2 else size + 1, MEMBERS - size + 1)
     fresh = evaluator(evaluator.subsets(near.subset(i, j) for i, j in np.ndindex(*shape)))

@@ -61,7 +61,7 @@ def test_neighbours_equal_fresh_evaluation(seed: int, size: int) -> None:
     scores = made_up_pool(seed, members=13, points=int(64 + seed % 70))
     evaluator = Evaluator(scores, objectives="paper")
     members = np.random.default_rng(seed).choice(13, size, replace=False)
-    near = evaluator.moves(members.tolist())
+    near = evaluator.moves(members.tolist(), np.delete(np.arange(13), members))
     shape = near.values.first.shape
     assert shape == (size + 1, 14 - size)
     subsets = [near.subset(i, j) for i in range(shape[0]) for j in range(shape[1])]

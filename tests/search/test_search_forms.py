@@ -96,7 +96,7 @@ def test_frechet_of_a_union_equals_the_stacked_samples(
 
 def test_moves_follow_the_form(forms: dict[str, ObjectiveTables]) -> None:
     evaluator = Evaluator(forms["frechet"])
-    near = evaluator.moves([1, 4, 7])
+    near = evaluator.moves([1, 4, 7], np.delete(np.arange(len(evaluator)), [1, 4, 7]))
     rows, columns = near.values.first.shape
     subsets = [near.subset(i, j) for i in range(rows) for j in range(columns)]
     fresh = evaluator(evaluator.subsets(subsets))
