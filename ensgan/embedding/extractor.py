@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request, w
 from ensgan.embedding.table import MEDICAL, PUBLISHED, RANDOM
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.inputs import explained
+from ensgan.precision import arithmetic
 from ensgan.registry import Registry
 from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
 
@@ -87,7 +88,9 @@ class Extractor:
             )
         features = np.empty((len(images), self.dim), np.float32)
         waiting: tuple[slice, Tensor] | None = None
-        with torch.inference_mode(), _float32():
+        # In float32 on a card, too: images of a pool may be embedded in many places.
+        single = arithmetic("float32", self.device, tunes=torch.backends.cudnn.benchmark)
+        with torch.inference_mode(), single:
             for start in range(0, len(images), self._chunk):
                 part = slice(start, min(start + self._chunk, len(images)))
                 x = self.preprocessing(images[part], self.device)
@@ -118,17 +121,6 @@ class Extractor:
         }
         about = {"ensgan.extractor": json.dumps(description)}
         write_tensors(path, self._network.state_dict(), about)
-
-
-@contextmanager
-def _float32() -> Iterator[None]:
-    """Convolutions in float32 on a card, too: images of a pool may be embedded in many places."""
-    cudnn = torch.backends.cudnn
-    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32 = before
 
 
 def make_extractor(

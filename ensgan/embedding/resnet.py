@@ -146,6 +146,6 @@ def resnet18(*, channels: int, classes: int, width: int = 64, seed: int) -> ResN
         )
 
 
-def resnet50(*, classes: int = 1000) -> ResNet:
+def resnet50() -> ResNet:
     """ResNet-50 for 224×224 RGB images, features of 2048 dimensions."""
-    return ResNet((3, 4, 6, 3), bottleneck=True, classes=classes)
+    return ResNet((3, 4, 6, 3), bottleneck=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,7 @@ def score_member(reference: RealReference, fake: FeatureSource) -> MemberScore:
     # Float32 coordinates may be some powers of two beyond the frame, but not all that exist.
     if points.deviation > np.ldexp(1.0, real.frame.exponent + 40):
         frame = Frame.spanning(real.frame.centre, points.deviation)
-        real = PlacedSet(real.features, real.balls, frame, real.backend)
+        real = replace(real, frame=frame)
     member = PlacedSet(features, points, real.frame, real.backend)
     counter = counts_on(real.backend, real.frame, _MEMORY, warnings.warn, HostCounts())
     ((counts, _),) = counter.count([real], member)
