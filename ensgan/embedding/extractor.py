@@ -89,7 +89,8 @@ class Extractor:
         features = np.empty((len(images), self.dim), np.float32)
         waiting: tuple[slice, Tensor] | None = None
         # In float32 on a card, too: images of a pool may be embedded in many places.
-        single = arithmetic("float32", self.device, tunes=torch.backends.cudnn.benchmark)
+        tunes = torch.backends.cudnn.benchmark
+        single = arithmetic("float32", torch.device("cuda"), tunes=tunes)
         with torch.inference_mode(), single:
             for start in range(0, len(images), self._chunk):
                 part = slice(start, min(start + self._chunk, len(images)))
