@@ -69,7 +69,7 @@ def init(
     Example: ensgan init --data my-xrays/
     """
     from ensgan.config import parse_spec
-    from ensgan.config.yaml_text import read_yaml
+    from ensgan.config.load import read_yaml
     from ensgan.data import check, load_dataset, locate
     from ensgan.data.image_files import available_cores
     from ensgan.files import write_bytes

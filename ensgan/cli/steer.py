@@ -13,8 +13,8 @@ import typer
 
 from ensgan.cli.output import JsonOption, emit, note
 from ensgan.cli.runs import RunArgument, StorageOption
+from ensgan.cluster.budget import Budget
 from ensgan.config import read_setting
-from ensgan.config.budget import Budget
 from ensgan.config.vary import check_variation
 from ensgan.errors import InputError, unknown_name
 from ensgan.inputs import kind

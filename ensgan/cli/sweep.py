@@ -86,7 +86,7 @@ def sweep(
 
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
-    from ensgan.config.budget import make_budget
+    from ensgan.cluster.budget import make_budget
     from ensgan.launch.finished import check_receiver, notifying
 
     budget = make_budget(gpu_hours, deadline)

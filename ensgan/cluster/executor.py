@@ -16,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.trainable import wrap_function
 
 from ensgan.cluster import preflight
-from ensgan.cluster.budget import Spending
+from ensgan.cluster.budget import Budget, Spending
 from ensgan.cluster.packs import most_on_a_card, open_packs
 from ensgan.cluster.session import environment, node_resources
 from ensgan.cluster.tasks import Tasks, check_fits, reserved, task_slots
@@ -31,7 +31,6 @@ from ensgan.cluster.trial_queue import (
 )
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
-from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, StoreError, SweepStoppedError
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent, ignore

@@ -1,4 +1,4 @@
-"""Reading a sweep file so that all its problems are reported at once."""
+"""Reading a sweep file, within limits and so that all its problems are reported at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 import difflib
 import importlib.metadata
 import reprlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,12 +19,21 @@ from ensgan.errors import ConfigError, DataError, InputError, problem_of
 from ensgan.files import read_text
 from ensgan.inputs import kind
 
+if TYPE_CHECKING:  # late: `ensgan status` reads no YAML
+    import yaml
+
 KnownNames: TypeAlias = Mapping[str, Collection[str]]
 """Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""
 
 MAX_TEXT = 1 << 20
 """Most bytes of a sweep file."""
 
+MAX_NODES = 100_000
+"""Most values that a text may stand for, aliases written out."""
+MAX_DEPTH = 50
+
+# What PyYAML raises for values that look like a date, a number or a tag and are none.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 _LONGEST_SENTENCE = 600  # a name of thousands of signs is no help in a message
 _GONE = dict.fromkeys(
     ("select.width", "select.epochs", "select.images_per_epoch"),
@@ -75,8 +85,6 @@ def read_tree(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
-    from ensgan.config.yaml_text import read_yaml  # late: `ensgan status` reads no YAML
-
     if kind(path) == "absent":
         shipped = shipped_sweeps()
         if str(path) not in shipped:
@@ -93,6 +101,74 @@ def read_tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"must be a mapping, not {type(tree).__name__}"])
     return tree
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        text: a single document.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: not YAML, a key twice, nested too deeply, or aliases that stand for more than
+            :data:`MAX_NODES` values.
+    """
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _size(node, source, {}) >= MAX_NODES:
+                much = f"stands for more than {MAX_NODES:,} values: aliases repeat one another"
+                raise ConfigError(source, [much])
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ConfigError(source, [f"is not YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"]) from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(source, [f"holds a value that cannot be read: {reason[:200]}"]) from error
+
+
+def _size(node: yaml.Node, source: str, sizes: dict[int, int], depth: int = 0) -> int:
+    """How many values a node stands for, aliases written out: nine levels of nine make 400 million.
+
+    A node that several aliases share is looked at once and its size added for each use, so that
+    this takes time in proportion to the text.
+
+    Args:
+        sizes: by node, those that are known already.
+        depth: how deep the node lies.
+    """
+    from yaml import MappingNode
+
+    if depth > MAX_DEPTH:
+        raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"])
+    if id(node) not in sizes:
+        sizes[id(node)] = MAX_NODES  # an alias of itself: no end
+        inner = node.value if isinstance(node.value, list) else []
+        if isinstance(node, MappingNode):
+            _refuse_repeated_keys(node)
+            inner = [part for pair in inner for part in pair]
+        sizes[id(node)] = 1 + sum(_size(part, source, sizes, depth + 1) for part in inner)
+    return sizes[id(node)]
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
+    from yaml.constructor import ConstructorError
+
+    keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    counts = Counter(key for key in keys if isinstance(key, str))
+    if repeated := sorted(key for key, count in counts.items() if count > 1):
+        problem = f"the key {', '.join(map(repr, repeated))} occurs twice"
+        raise ConstructorError(None, None, problem, node.start_mark)
 
 
 def shipped_sweeps() -> dict[str, Path]:
@@ -141,8 +217,6 @@ def read_setting(text: str, option: str) -> tuple[str, Any]:
     Raises:
         InputError: the text has another form; the message names ``option``.
     """
-    from ensgan.config.yaml_text import read_yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"{option} '{text}': write it as dotted.key=value")

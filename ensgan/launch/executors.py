@@ -14,8 +14,8 @@ from ensgan.errors import InputError
 from ensgan.registry import Registry
 
 if TYPE_CHECKING:  # `ensgan score` uses this module, and needs nothing about trials
+    from ensgan.cluster.budget import Budget
     from ensgan.config import ClusterSpec
-    from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
     from ensgan.sweep.executor import Executor
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from ensgan.config.budget import Budget
+from ensgan.cluster.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here

@@ -12,10 +12,9 @@ import pytest
 from member_job import job
 from ray.tune.search import Searcher
 
-from ensgan.cluster.budget import Spending
+from ensgan.cluster.budget import Budget, Spending, make_budget, parse_deadline
 from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.cluster.tune_callback import SweepStopper
-from ensgan.config.budget import Budget, make_budget, parse_deadline
 from ensgan.errors import InputError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.live.order import TrainingOrder

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny
 
+from ensgan.cluster.budget import Budget
 from ensgan.cluster.executor import RayExecutor
 from ensgan.cluster.session import ray_session
 from ensgan.config import parse_spec
-from ensgan.config.budget import Budget
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import write_inputs

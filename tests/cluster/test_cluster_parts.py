@@ -13,12 +13,11 @@ from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
 from ensgan.cluster import preflight, session, tune_callback
-from ensgan.cluster.budget import Spending
+from ensgan.cluster.budget import Budget, Spending
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
 from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import ClusterSpec, parse_spec
-from ensgan.config.budget import Budget
 from ensgan.errors import ConfigError, InputError, StoreError
 from ensgan.files import write_json
 from ensgan.launch.executors import (

@@ -19,13 +19,13 @@ from tiny_sweep import tiny
 
 import ensgan.registry as plugin_files
 from ensgan.cluster import trainable
+from ensgan.cluster.budget import Budget
 from ensgan.cluster.executor import RayExecutor
 from ensgan.cluster.packs import PackProcess, most_on_a_card
 from ensgan.cluster.preflight import warn_of_memory
 from ensgan.cluster.session import ray_session
 from ensgan.cluster.trainable import REHEARSAL, VISIBLE
 from ensgan.config import ClusterSpec, parse_spec
-from ensgan.config.budget import Budget
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor

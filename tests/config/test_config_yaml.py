@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ensgan.config import load_spec, read_tree
-from ensgan.config.load import MAX_TEXT, shown
-from ensgan.config.yaml_text import read_yaml
+from ensgan.config.load import MAX_TEXT, read_yaml, shown
 from ensgan.errors import ConfigError
 
 BOMB = "\n".join(
