@@ -24,7 +24,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "files.py": "the gate",
             "outputs.py": "the lock file of one_at_a_time",
             "data/picture.py": "the gate of pictures: the first bytes of a regular file",
-            "data/dicom_file.py": "the gate of DICOM, called by the gate of pictures",
+            "data/dicom.py": "the gate of DICOM, called by the gate of pictures",
             "data/image_files.py": "both ends of a file whose decoding is bounded",
             "embedding/spec.py": "nine bytes that tell two formats apart",
             "ensemble/manifest.py": "the length of a header, which is bounded",
@@ -115,7 +115,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("Image.open", "dcmread", "plt.imread", "imread"),
         {
             "data/picture.py": "the gate",
-            "data/dicom_file.py": "the gate",
+            "data/dicom.py": "the gate",
         },
     ),
     "print": (

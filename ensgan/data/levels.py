@@ -7,14 +7,20 @@ cache; the window's slope is applied to the few pixels that are left.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ensgan.errors import DataError
+from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
+
+if TYPE_CHECKING:
+    from pydicom import Dataset as DicomDataset
 
 PERCENTILES = (2.0, 98.0)
 """The window of images that bring none of their own."""
@@ -93,6 +99,43 @@ def percentile_window(values: npt.NDArray[Any]) -> tuple[float, float]:
 def linear(values: Float64Array, low: float, high: float) -> Float64Array:
     """``low`` → 0, ``high`` → 1, cut outside; all 0 where the two are equal."""
     return np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+
+
+def voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
+    """Modality values to 0…1 by the first window of a DICOM file and its VOI LUT function.
+
+    Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
+    """
+    with explained("its window is unusable"):
+        given = (dataset[name].value for name in ("WindowCenter", "WindowWidth"))
+        # Several windows are lists, of which the first is meant.
+        center, width = (float(np.atleast_1d(value)[0]) for value in given)
+    if not (math.isfinite(center) and math.isfinite(width)):
+        raise DataError(f"its window has the centre {center:g} and the width {width:g}")
+    function = str(dataset.get("VOILUTFunction", "LINEAR") or "LINEAR")
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        raise DataError(f"its window width is {width:g}")
+    if function == "SIGMOID":
+        exponent = np.clip(-4 * (values - center) / width, -60, 60)
+        return np.asarray(1 / (1 + np.exp(exponent)), np.float64)
+    if function == "LINEAR_EXACT":
+        return linear(values, center - width / 2, center + width / 2)
+    # Width 1 is a threshold at center − 0.5.
+    return linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
+
+
+def voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
+    """Modality values to 0…1 by a VOI LUT (DICOM PS3.3 C.11.2.1.1)."""
+    with explained("its VOI LUT is unusable"):
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        data = item.LUTData
+        count = count or 1 << 16
+        if isinstance(data, bytes):
+            table = np.frombuffer(data, "<u2" if len(data) >= 2 * count else "u1")[:count]
+        else:
+            table = np.asarray(data)[:count]
+        position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
+        return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
 
 
 def quantise(unit: Float64Array) -> UInt8Array:

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ensgan.data.dicom import StoredImage
-from ensgan.data.dicom_file import MAX_PIXELS, Take, is_dicom, open_dicom
+from ensgan.data.dicom import MAX_PIXELS, StoredImage, Take, is_dicom, open_dicom
 from ensgan.data.levels import STRETCHED, is_stretched, to_8_bit
 from ensgan.errors import DataError
 from ensgan.files import map_array

@@ -13,8 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from ensgan.data.dicom import StoredImage
-from ensgan.data.dicom_file import open_dicom
+from ensgan.data.dicom import StoredImage, open_dicom
 from ensgan.data.picture import read_picture
 from ensgan.data.prepare import Job, Preparation, make_square, prepare
 from ensgan.errors import DataError

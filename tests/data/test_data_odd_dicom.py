@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from ensgan.data import dicom_file
+from ensgan.data import dicom
 from ensgan.data.picture import read_picture
 from ensgan.errors import DataError
 
@@ -111,7 +111,7 @@ def test_deflated_files_are_read_within_a_limit(
     dataset.add_new(0x7FE10010, "OB", bytes(40 << 20))
     dataset.save_as(path)
     assert path.stat().st_size < 1 << 20
-    monkeypatch.setattr(dicom_file, "MAX_INFLATED", 8 << 20)
+    monkeypatch.setattr(dicom, "MAX_INFLATED", 8 << 20)
     with pytest.raises(
         DataError, match="is deflated and would unpack to more than 8,388,608 bytes"
     ):
