@@ -111,6 +111,9 @@ class Spending:
         jobs: all trials of this session.
         shares: by GAN, how many hours an hour of its trial counts.
         clock: seconds since the epoch.
+
+    Attributes:
+        jobs: all trials' by GAN, those added later too.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class Spending:
         self.budget = budget or Budget()
         self._per_step: dict[str, float] = {}
         self._finishing = 0.0
-        self._jobs: dict[str, MemberJob] = {}
+        self.jobs: dict[str, MemberJob] = {}
         self._shares: dict[str, float] = {}
         self._made: dict[str, int] = {}
         self._clock = clock
@@ -135,7 +138,7 @@ class Spending:
 
     def add(self, jobs: Sequence[MemberJob], shares: Mapping[str, float]) -> None:
         """Count further jobs; arguments as for the class."""
-        self._jobs |= {job.name: job for job in jobs}
+        self.jobs |= {job.name: job for job in jobs}
         self._shares |= shares
         self._per_step |= {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
         # Snapshots on disk are taken in even when the budget is used up: they cost nothing more.
@@ -149,7 +152,7 @@ class Spending:
 
     def trial_started(self, trial_id: str, gan: str) -> None:
         """A trial has got its slot; its time counts from now on."""
-        spacing = self._jobs[gan].settings.spacing
+        spacing = self.jobs[gan].settings.spacing
         self._running[trial_id] = _Running(gan, self._clock(), spacing)
 
     def trial_ended(self, trial_id: str) -> None:
@@ -163,7 +166,7 @@ class Spending:
 
     def progress(self, gan: str, step: int, steps_per_second: float | None) -> None:
         """Take in the progress and speed of a running trial."""
-        spacing = self._jobs[gan].settings.spacing
+        spacing = self.jobs[gan].settings.spacing
         for trial in self._running.values():
             if trial.gan == gan:
                 trial.steps_left = spacing - step % spacing
@@ -175,7 +178,7 @@ class Spending:
         trial = self._running.get(trial_id)
         if trial is None:
             return True
-        job = self._jobs[trial.gan]
+        job = self.jobs[trial.gan]
         done = job.names.index(member.name) + 1
         if done <= self._made[trial.gan]:
             trial.charged = self._clock()  # found on disk: its time was counted when it was made
@@ -223,7 +226,7 @@ class Spending:
 
     def _inferred(self, gan: str) -> float | None:
         """Seconds per step from those of the other GANs."""
-        jobs = {name: self._jobs[name] for name in (gan, *self._per_step)}
+        jobs = {name: self.jobs[name] for name in (gan, *self._per_step)}
         efforts = {name: job.effort / job.settings.steps for name, job in jobs.items()}
         if not self._per_step or not all(efforts.values()):
             return None
@@ -234,7 +237,7 @@ class Spending:
         """Whether the rest of the budget, less what running trials need, finishes a snapshot."""
         if self.exhausted():
             return False
-        seconds = self.seconds(gan, self._jobs[gan].settings.spacing)
+        seconds = self.seconds(gan, self.jobs[gan].settings.spacing)
         if seconds is None:
             return True  # nothing was measured yet: the first trials do that
         seconds *= SLACK
@@ -266,7 +269,7 @@ class Spending:
         except (DataError, *MISFITS):
             return sum(
                 self._shares[gan] * float(end - begin) / 3600
-                for gan in self._jobs
+                for gan in self.jobs
                 for path in (self._path.parent / "members").glob(f"{glob.escape(gan)}@*.json")
                 for begin, end in read_json(path).get("work", ())
             )

@@ -112,17 +112,15 @@ class RayExecutor:
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
-        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
+        callback = TuneCallback(queue, on_member, tell, self.settings.retries)
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
             turns = trial_requests(new, self.settings, gpu_bytes, shared)
             spending.add(new, {each.gan: each.share for each in turns})
             order.priority |= ranks(new, self.settings)
-            queue.late |= {job.name: job for job in new}
-            callback.jobs |= queue.late
             trials.extend(turns)
-            tell(plan_event(trials, at_once, callback.jobs.values()))
-            return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
+            tell(plan_event(trials, at_once, spending.jobs.values()))
+            return {turn: own_stop_path(spending.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
@@ -155,7 +153,7 @@ class RayExecutor:
         self, callback: TuneCallback, stopper: SweepStopper, packs: ActorHandle | None
     ) -> tune.Tuner:
         trainable = tune.with_resources(
-            tune.with_parameters(gan_trial, jobs=callback.jobs, packs=packs),
+            tune.with_parameters(gan_trial, packs=packs),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"

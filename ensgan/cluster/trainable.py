@@ -36,9 +36,7 @@ def gpu_device() -> str:
     return "cpu" if os.environ.get(REHEARSAL) else "cuda"
 
 
-def gan_trial(
-    config: dict[str, Any], jobs: Mapping[str, MemberJob], packs: ActorHandle | None = None
-) -> None:
+def gan_trial(config: dict[str, Any], packs: ActorHandle | None = None) -> None:
     """Grow the members of one GAN, reporting each.
 
     An error in the code ends the trial with a report, because a repetition would fail in the same
@@ -47,12 +45,11 @@ def gan_trial(
 
     Args:
         config: a :class:`~ensgan.cluster.trial_queue.TrialRequest` as Tune hands it over, with its
-            ``job`` if that was added later.
-        jobs: by GAN.
+            ``job``.
         packs: a :class:`~ensgan.cluster.packs.Packs` if GANs that share a GPU are trained in one
             process; this trial then only passes on the reports of that process.
     """
-    job: MemberJob = config.get("job") or jobs[config["gan"]]
+    job: MemberJob = config["job"]
     made: Iterable[Mapping[str, Any]] | None = None
     if packs is not None and 0 < config["gpus"] < 1:
         made = _reports_of_pack(packs, job, config["gpus"])

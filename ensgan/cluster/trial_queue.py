@@ -123,7 +123,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         interrupted: the user pressed ctrl-C.
         complete: GANs with all their members.
         leave: called with the GAN of every trial that is over, and whether its process was lost.
-        late: jobs added later, by GAN; the others' trials have theirs from the beginning.
     """
 
     def __init__(
@@ -142,7 +141,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.halted: str | None = None
         self.interrupted = False
         self.complete: set[str] = set()
-        self.late: dict[str, MemberJob] = {}
         self._spent: set[str] = set()
         if spending.budget.gpu_hours is not None:
             order.raise_budget = self._raise_budget
@@ -168,8 +166,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             request = self.order.next(self.spending.may_begin)
             if request is not None:
                 self.order.begin(trial_id, request)
-                late = self.late.get(request.gan)
-                return request.config if late is None else {**request.config, "job": late}
+                return {**request.config, "job": self.spending.jobs[request.gan]}
         # While trials run the rest of a budget may grow: one may need less than was set aside.
         return None if self.running or self.order.waits else str(Searcher.FINISHED)
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,7 +41,6 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
 
     Args:
         queue: where trials that come back are put.
-        jobs: those to begin with.
         on_member: called once for every finished member.
         on_event: called for losses, failures, warnings and the progress of every trial.
         retries: losses of a process, without progress in between, before a GAN is given up.
@@ -54,7 +53,6 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
     def __init__(
         self,
         queue: TrialQueue,
-        jobs: Sequence[MemberJob],
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
         retries: int = 2,
@@ -63,7 +61,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self.retries = retries
         self.on_member = on_member
         self.on_event = on_event
-        self.jobs = {job.name: job for job in jobs}
+        self.jobs = queue.spending.jobs
         self.members: defaultdict[str, set[str]] = defaultdict(set)
         self._step_at_loss: dict[str, int] = {}
         self._failed_starts: dict[str, int] = {}

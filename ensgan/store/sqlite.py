@@ -94,10 +94,7 @@ class SqliteReader:
 
     def experiment_of(self, run_id: str) -> str:
         """ID of the experiment that a run is in."""
-        self.get(run_id)
-        with self._connect() as connection:
-            asked = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
-            return str(connection.execute(asked, [run_id]).fetchone()[0])
+        return self._of_run("experiment_id", run_id)
 
     def has_tag(self, experiment: str, tag: str) -> bool:
         """Whether an experiment carries a tag."""
@@ -112,14 +109,16 @@ class SqliteReader:
         beside the database wherever it was moved or copied to; what now stands in the old place
         may be another's.
         """
+        address = self._of_run("artifact_uri", run_id)
+        if _storage_root(address, run_id) is not None:
+            return self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
+        return local_folder(address)
+
+    def _of_run(self, column: str, run_id: str) -> str:
         self.get(run_id)
         with self._connect() as connection:
-            row = connection.execute(
-                "SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]
-            ).fetchone()
-        if _storage_root(str(row[0]), run_id) is not None:
-            return self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
-        return local_folder(str(row[0]))
+            asked = f"SELECT {column} FROM runs WHERE run_uuid = ?"
+            return str(connection.execute(asked, [run_id]).fetchone()[0])
 
     def _records(self, chosen: str, values: Sequence[str]) -> list[RunRecord]:
         """The records of runs, whose IDs the statement ``chosen`` gives for ``values``."""

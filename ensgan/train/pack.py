@@ -20,6 +20,7 @@ Turn: TypeAlias = Callable[[], AbstractContextManager[Executor | None]]
 """A context around code that sets or reads state of the whole process, as steps and samples do with
 cuDNN's. Where several GANs share the process it yields the thread that makes the steps of all.
 """
+Make: TypeAlias = Callable[[Turn, Callable[[], None]], Generator[T, None, None]]
 
 
 class Turns:
@@ -68,9 +69,9 @@ def in_turns(steps: Iterator[T], turn: Turn) -> Iterator[T]:
 class _Seat(Generic[T]):
     """A GAN of a pack."""
 
-    def __init__(self) -> None:
-        self.results: Generator[T, None, None] | None = None
+    def __init__(self, make: Make[T], turn: Turn) -> None:
         self.is_wanted, self.busy = True, Lock()
+        self.results = make(turn, self.look)
 
     def look(self) -> None:
         """Raise StopTraining where the GAN has been asked to end."""
@@ -92,9 +93,7 @@ class Pack(Generic[T]):
         self.turn: Turn = Turns()
         self._seats: dict[str, _Seat[T]] = {}
 
-    def begin(
-        self, name: str, make: Callable[[Turn, Callable[[], None]], Generator[T, None, None]]
-    ) -> None:
+    def begin(self, name: str, make: Make[T]) -> None:
         """Take a GAN in, in place of one of its name.
 
         Args:
@@ -102,14 +101,12 @@ class Pack(Generic[T]):
                 the GAN shall end, the results.
         """
         self.end(name)
-        seat: _Seat[T] = _Seat()
-        seat.results = make(self.turn, seat.look)
-        self._seats[name] = seat
+        self._seats[name] = _Seat(make, self.turn)
 
     def next(self, name: str) -> T | None:
         """Train a GAN to its next result; None: it has no more, and has left the pack."""
         seat = self._seats.get(name)
-        if seat is None or seat.results is None:
+        if seat is None:
             return None
         with seat.busy:
             made = next(seat.results, None)
@@ -120,7 +117,7 @@ class Pack(Generic[T]):
     def end(self, name: str) -> None:
         """Take a GAN out at its next step or, where it waits, at once."""
         seat = self._seats.pop(name, None)
-        if seat is not None and seat.results is not None:
+        if seat is not None:
             seat.is_wanted = False
             with seat.busy:
                 seat.results.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -74,7 +73,6 @@ class Augmentation(Part, ABC):
 
 
 @register_part
-@dataclass(frozen=True)
 class NoAugment(Augmentation):
     """Leaves the images as they are."""
 
@@ -84,7 +82,6 @@ class NoAugment(Augmentation):
 
 
 @register_part
-@dataclass(frozen=True)
 class DiffAugment(Augmentation):
     """Brightness, saturation, contrast, translation, cutout, each drawn per sample.
 
@@ -200,7 +197,6 @@ def _inside(centres: Tensor, hole: int, size: int) -> Tensor:
 
 
 @register_part
-@dataclass(frozen=True)
 class ADA(Augmentation):
     """Flip, shift, scale, rotate, stretch; each with the current probability p per sample.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 import torch.nn.functional as functional
@@ -32,7 +32,6 @@ class ClassLogits(nn.Module):
 
 
 @register_part
-@dataclass(frozen=True)
 class AuxiliaryClassifier(ClassLossConditioning):
     """AC (Odena, Olah & Shlens 2017) with cross entropy; D's classifier sees reals only.
 
@@ -138,7 +137,7 @@ class _ProxyConditioning(ClassLossConditioning):
     def scaled(self, width: float) -> Self:
         """The embedding times ``width``."""
         dim = max(2, round(self.embedding_dim * width))
-        return dataclasses.replace(self, embedding_dim=dim)  # type: ignore[type-var]
+        return dataclasses.replace(self, embedding_dim=dim)
 
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
         """Build an embedding with its proxies."""
@@ -155,7 +154,6 @@ class _ProxyConditioning(ClassLossConditioning):
 
 
 @register_part
-@dataclass(frozen=True)
 class Contrastive(_ProxyConditioning):
     """2C: pulls an embedding to its class proxy and to samples of its class.
 
@@ -177,7 +175,6 @@ class Contrastive(_ProxyConditioning):
 
 
 @register_part
-@dataclass(frozen=True)
 class D2DCE(_ProxyConditioning):
     """D2D-CE: pulls an embedding to its class proxy and away from samples of other classes.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import NonNegativeFloat
@@ -107,13 +107,11 @@ class Twin(Part):
 
 
 @register_part
-@dataclass(frozen=True)
 class NoTwin(Twin):
     """The classifier learns from real images only."""
 
 
 @register_part
-@dataclass(frozen=True)
 class TAC(Twin):
     """A twin classifier learns the labels of fakes, and the generator works against it.
 
@@ -149,7 +147,6 @@ class TAC(Twin):
 
 
 @register_part
-@dataclass(frozen=True)
 class ADC(Twin):
     """The classifier has 2K targets: 2y = real of class y, 2y + 1 = fake of class y.
 
@@ -268,7 +265,6 @@ class ProjectionOutput(Head):
 
 
 @register_part
-@dataclass(frozen=True)
 class Projection(Conditioning):
     """PD (Miyato & Koyama 2018); with StyleGAN2 its own form (Karras et al. 2020)."""
 
@@ -301,7 +297,6 @@ class MultiHingeOutput(Head):
 
 
 @register_part
-@dataclass(frozen=True)
 class MultiHingeClasses(Conditioning):
     """The head that the multi-hinge loss reads; adds no term of its own."""
 

@@ -40,7 +40,6 @@ class Adversarial(Part, ABC):
 
 
 @register_part
-@dataclass(frozen=True)
 class Hinge(Adversarial):
     """D: E relu(1−a_real) + E relu(1+a_fake); G: −E a_fake (Lim & Ye 2017; Tran et al. 2017)."""
 
@@ -54,7 +53,6 @@ class Hinge(Adversarial):
 
 
 @register_part
-@dataclass(frozen=True)
 class Logistic(Adversarial):
     """D: E softplus(−a_real) + E softplus(a_fake); G: E softplus(−a_fake) (Goodfellow 2014)."""
 
@@ -76,7 +74,6 @@ def crammer_singer(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @register_part
-@dataclass(frozen=True)
 class MultiHinge(Adversarial):
     """D: CS(A_real, y) + CS(A_fake, K); G: weight·CS(A_fake, y) (Kavalerov et al. 2021).
 
@@ -140,7 +137,6 @@ def r1_penalty(images: Tensor, logits: Tensor) -> Tensor:
 
 
 @register_part
-@dataclass(frozen=True)
 class R1(Regularizer):
     """Lazy R1 (Karras et al. 2020): a separate Adam step on ``every``·``weight``·R1.
 
@@ -174,7 +170,6 @@ def feature_matching(fake: Tensor, real: Tensor) -> Tensor:
 
 
 @register_part
-@dataclass(frozen=True)
 class FeatureMatching(Regularizer):
     """Mean features of fakes follow those of fresh reals (Salimans et al. 2016).
 
@@ -203,7 +198,6 @@ def code_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
 
 
 @register_part
-@dataclass(frozen=True)
 class InfoCode(Regularizer):
     """Discrete InfoGAN codes (Chen et al. 2016).
 

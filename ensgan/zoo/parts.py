@@ -10,9 +10,10 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from typing_extensions import dataclass_transform
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.inputs import field_problems
@@ -31,6 +32,8 @@ class Part:
 
     The annotations of its fields are pydantic's types, which bound its numbers whatever the data.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def broken_rules(self) -> list[str]:
         """Bounds that fields of this part, or of parts in it, exceed: one sentence per field."""
@@ -71,7 +74,7 @@ class Part:
         part, _, field = key.partition(".")
         if type(self).__name__ == part:
             new[field] = value
-        return dataclasses.replace(self, **new)  # type: ignore[type-var]
+        return dataclasses.replace(self, **new)
 
     def converted(self, key: str, value: Any) -> Setting:
         """A value as the field ``ADA.target`` has it, ``[1, 2]`` as a tuple of two floats.
@@ -94,7 +97,7 @@ class Part:
         return {"part": type(self).__name__, **fields}
 
     def _fields(self) -> Iterator[tuple[str, Any]]:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             yield field.name, getattr(self, field.name)
 
 
@@ -128,8 +131,9 @@ def _type_of(value: Any) -> str:
     return kinds.get(type(value), "a text")
 
 
+@dataclass_transform(frozen_default=True)
 def register_part(part_class: PartClass) -> PartClass:
-    """Class decorator: makes a part readable from JSON under its class name.
+    """Class decorator: makes a frozen dataclass, readable from JSON under its class name.
 
     Raises:
         InputError: another class already has that name.
@@ -137,6 +141,8 @@ def register_part(part_class: PartClass) -> PartClass:
     name = part_class.__name__
     if name in _CLASSES:
         raise InputError(f"there is already a GAN part named '{name}': choose another class name")
+    if "__dataclass_fields__" not in vars(part_class):
+        dataclass(frozen=True)(part_class)  # changes the class itself
     _CLASSES[name] = part_class
     return part_class
 
@@ -155,7 +161,7 @@ def part_from_json(value: Any, kind: type[PartType]) -> PartType:
     part_class = _CLASSES[name]
     if not issubclass(part_class, kind):
         raise InputError(f"'{name}' is not a {kind.__name__}")
-    known = {field.name for field in dataclasses.fields(part_class)}  # type: ignore[arg-type]
+    known = {field.name for field in dataclasses.fields(part_class)}
     fields = {key: _decode(entry) for key, entry in value.items() if key != "part"}
     for key in fields:
         if key not in known:
@@ -186,7 +192,6 @@ Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 @register_part
-@dataclass(frozen=True)
 class Adam(Part):
     """Adam without weight decay."""
 
@@ -196,7 +201,6 @@ class Adam(Part):
 
 
 @register_part
-@dataclass(frozen=True)
 class Optimiser(Part):
     """Rates, batch and order of updates.
 
@@ -225,7 +229,6 @@ class WeightAverage(Part, ABC):
 
 
 @register_part
-@dataclass(frozen=True)
 class NoAverage(WeightAverage):
     """The weights themselves."""
 
@@ -235,7 +238,6 @@ class NoAverage(WeightAverage):
 
 
 @register_part
-@dataclass(frozen=True)
 class FixedAverage(WeightAverage):
     """A fixed decay from ``start`` on, over parameters and buffers (Brock et al. 2019)."""
 
@@ -250,7 +252,6 @@ class FixedAverage(WeightAverage):
 
 
 @register_part
-@dataclass(frozen=True)
 class WarmedAverage(WeightAverage):
     """A decay that grows to ``decay_rate``: min(decay_rate, (1 + t)/(10 + t)) at step t.
 
@@ -268,7 +269,6 @@ class WarmedAverage(WeightAverage):
 
 
 @register_part
-@dataclass(frozen=True)
 class HalfLifeAverage(WeightAverage):
     """A half-life in images that grows with training; buffers are copied (Karras et al. 2020).
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(~[A-Za-z0-9._+-]+)?")
 
 
 @register_part
-@dataclass(frozen=True)
 class GANSpec(Part):
     """One GAN. Channels, image size and classes come from the data set.
 

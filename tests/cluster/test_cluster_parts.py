@@ -55,12 +55,13 @@ FIRST, SECOND = TrialRequest("SNGAN", 1, 0.5), TrialRequest("SAGAN", 1, 0.5)
 
 def test_the_queue_waits_for_what_may_come_back(queue_of: Any) -> None:
     queue = queue_of(FIRST, SECOND)
-    assert queue.suggest("1") == {"gan": "SNGAN", "cpus": 1, "gpus": 0.5}
-    assert queue.suggest("2") == {"gan": "SAGAN", "cpus": 1, "gpus": 0.5}
+    first, second = queue.suggest("1"), queue.suggest("2")
+    assert TrialRequest.of(first) == FIRST and first["job"].name == "SNGAN"
+    assert TrialRequest.of(second) == SECOND and second["job"].name == "SAGAN"
     assert queue.suggest("3") is None
     queue.run_next(TrialRequest("SNGAN", 1, 1.0))
     queue.on_trial_complete("1")
-    assert queue.suggest("3") == {"gan": "SNGAN", "cpus": 1, "gpus": 1.0}
+    assert TrialRequest.of(queue.suggest("3")) == TrialRequest("SNGAN", 1, 1.0)
     queue.on_trial_complete("2")
     assert queue.suggest("4") is None
     queue.on_trial_complete("3", error=True)
@@ -92,11 +93,10 @@ class FakeTrial(SimpleNamespace):
 
 
 @pytest.fixture
-def watched(tmp_path: Path, queue_of: Any) -> tuple[TuneCallback, list[Event], TrialQueue]:
+def watched(queue_of: Any) -> tuple[TuneCallback, list[Event], TrialQueue]:
     events: list[Event] = []
     queue = queue_of(on_event=events.append)
-    jobs = [job("SNGAN", tmp_path), job("SAGAN", tmp_path)]
-    return TuneCallback(queue, jobs, lambda result: None, events.append), events, queue
+    return TuneCallback(queue, lambda result: None, events.append), events, queue
 
 
 def write_heartbeat(callback: TuneCallback, gan: str, step: int, **values: Any) -> None:

@@ -156,7 +156,7 @@ class Head(nn.Module, ABC):
 
 
 class Backbone(Part, ABC):
-    """The networks of a row. Implementations are frozen dataclasses with ``@register_part``.
+    """The networks of a row. Implementations are frozen dataclasses, made so by ``@register_part``.
 
     Fields are JSON-able numbers, strings, booleans or tuples, ``latent_dim`` among them.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -40,17 +39,12 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(_CHANNEL_STEP, round(channels * width / _CHANNEL_STEP) * _CHANNEL_STEP)
 
 
-def size_problems(backbone: str, shape: ImageShape, num_classes: int) -> list[str]:
-    """Rules that hold for every residual backbone."""
-    problems = []
-    if shape.size not in GENERATOR_MULTIPLES:
-        sizes = ", ".join(str(size) for size in GENERATOR_MULTIPLES)
-        problems.append(f"{backbone} makes images of {sizes} pixels, not {shape.size}")
-    if shape.channels < 1:
-        problems.append(f"images need at least 1 channel, not {shape.channels}")
-    if num_classes < 1:
-        problems.append(f"a data set has at least 1 class, not {num_classes}")
-    return problems
+def size_problems(backbone: str, shape: ImageShape) -> list[str]:
+    """The rule that holds for every residual backbone."""
+    if shape.size in GENERATOR_MULTIPLES:
+        return []
+    sizes = ", ".join(str(size) for size in GENERATOR_MULTIPLES)
+    return [f"{backbone} makes images of {sizes} pixels, not {shape.size}"]
 
 
 class ResidualBackbone(Backbone):
@@ -195,7 +189,6 @@ class ResNetGenerator(ResidualGenerator):
 
 
 @register_part
-@dataclass(frozen=True)
 class ResNet(ResidualBackbone):
     """Residual networks whose generator sees the label as a one-hot vector.
 
@@ -224,7 +217,7 @@ class ResNet(ResidualBackbone):
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
-        problems = size_problems("ResNet", shape, num_classes)
+        problems = size_problems("ResNet", shape)
         if code_dim:
             problems.append("ResNet has no input for InfoGAN codes: use BigResNet or StyleGAN2")
         return problems
@@ -274,7 +267,6 @@ class BigResNetGenerator(ResidualGenerator):
 
 
 @register_part
-@dataclass(frozen=True)
 class BigResNet(ResidualBackbone):
     """Residual networks with a shared class embedding and a hierarchical latent.
 
@@ -306,7 +298,7 @@ class BigResNet(ResidualBackbone):
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
-        problems = size_problems("BigResNet", shape, num_classes)
+        problems = size_problems("BigResNet", shape)
         chunks = len(GENERATOR_MULTIPLES.get(shape.size, ()))
         if chunks and self.latent_dim % chunks:
             near = max(chunks, self.latent_dim // chunks * chunks)

@@ -28,6 +28,13 @@ def _weight_norm(weight: Tensor, spectral: bool) -> nn.Module:
     return SpectralNorm(weight) if spectral else nn.Identity()
 
 
+def _start(layer: nn.Linear | nn.Conv2d) -> None:
+    """Orthogonal weight, zero bias."""
+    _orthogonal(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Linear(nn.Linear):
     """Linear layer, orthogonal at the start, optionally spectrally normalised."""
 
@@ -35,11 +42,7 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs, bias=bias)
         self.normalise = _weight_norm(self.weight, spectral)
 
-    def reset_parameters(self) -> None:
-        """Orthogonal weight, zero bias."""
-        _orthogonal(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+    reset_parameters = _start
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, inputs] → [B, outputs]."""
@@ -69,11 +72,7 @@ class Conv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
         self.normalise = _weight_norm(self.weight, spectral)
 
-    def reset_parameters(self) -> None:
-        """Orthogonal weight, zero bias."""
-        _orthogonal(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+    reset_parameters = _start
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, inputs, H, W] → [B, outputs, H, W]."""

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -239,7 +238,6 @@ _WIDTHS = ("latent_dim", "style_dim", "max_channels", "channel_budget")
 
 
 @register_part
-@dataclass(frozen=True)
 class StyleGAN2(Backbone):
     """Style-based generator, plain discriminator, projection through a class map.
 
@@ -270,15 +268,10 @@ class StyleGAN2(Backbone):
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
-        broken = []
-        if shape.size < _SMALLEST or shape.size & (shape.size - 1):
-            near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
-            broken.append(
-                f"StyleGAN2 makes images of 8, 16, 32 … pixels, not {shape.size}: use {near}"
-            )
-        if num_classes < 1:
-            broken.append(f"StyleGAN2 needs at least one class, not {num_classes}")
-        return broken
+        if shape.size >= _SMALLEST and not shape.size & (shape.size - 1):
+            return []
+        near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
+        return [f"StyleGAN2 makes images of 8, 16, 32 … pixels, not {shape.size}: use {near}"]
 
     def channels(self, size: int) -> list[int]:
         """Feature channels at 4, 8, … up to ``size`` pixels."""
