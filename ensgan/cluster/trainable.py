@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -137,10 +138,8 @@ def _sentence(error: Exception) -> str:
     """What went wrong, and for unexpected errors also where."""
     if isinstance(error, EnsganError):
         return str(error)
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    where = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

@@ -124,7 +124,7 @@ class Steps:
                     return
             step, training.reals.drawn = training.step, 0
             full_step(training, self.record)
-            self.record.end_step(step)
+            self.record.add(step, *self.record.step_means())
             kind.seen += 1
             kind.draws = training.reals.drawn
 

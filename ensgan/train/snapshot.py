@@ -127,9 +127,7 @@ def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
     return Snapshot(member, path, record["sha256"], metrics, health, seconds)
 
 
-def examine(
-    generator: Generator, metrics: Mapping[str, float], reals: Samples | None = None
-) -> tuple[str, ...]:
+def examine(generator: Generator, metrics: Mapping[str, float], reals: Samples) -> tuple[str, ...]:
     """One sentence per sign: non-finite weights, constant or collapsed images, overfitted D.
 
     Args:
@@ -154,7 +152,7 @@ def examine(
     return tuple(signs)
 
 
-def _image_signs(generator: Generator, reals: Samples | None) -> list[str]:
+def _image_signs(generator: Generator, reals: Samples) -> list[str]:
     labels = np.arange(CHECKED_IMAGES, dtype=np.int64) % generator.num_classes
     images = sample(generator, labels, seed=0)
     levels = images.astype(np.float32).reshape(CHECKED_IMAGES, -1)
@@ -162,8 +160,6 @@ def _image_signs(generator: Generator, reals: Samples | None) -> list[str]:
         return [f"constant images: all of {CHECKED_IMAGES} are one flat grey"]
     if levels.std(axis=0).mean() < FLAT_LEVELS:
         return [f"constant images: all of {CHECKED_IMAGES} are nearly the same"]
-    if reals is None:
-        return []
     made, wanted = class_spreads(Samples(images, labels)), class_spreads(reals)
     return [
         f"mode collapse: images of class {label} vary by {made[label]:.0f} grey levels, real ones "

@@ -159,8 +159,8 @@ class AveragedGenerator:
         self.generator = (
             copy.deepcopy(generator).eval().requires_grad_(False) if self.follows else generator
         )
-        averaged, copied = _pairs(self.generator, generator, average.averages_buffers)
-        self.averaged, self.copied = averaged, copied
+        buffers_too = average.averages_buffers
+        self.averaged, self.copied = _pairs(self.generator, generator, buffers_too)
         self.rate = torch.zeros((), device=next(generator.parameters()).device)
         self.captured = False
 
@@ -239,11 +239,6 @@ class Record:
     def realness(self, name: str, values: Tensor) -> None:
         """Note one number per image [B]; their mean and mean sign are kept."""
         self._outputs.setdefault(name, []).append(values)
-
-    def end_step(self, step: int) -> None:
-        """Close the zero-based ``step``."""
-        names, means = self.step_means()
-        self.add(step, names, means)
 
     def step_means(self) -> tuple[tuple[str, ...], Tensor]:
         """Names and means [n] of what was noted since the last call, in few operations."""

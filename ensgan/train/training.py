@@ -160,31 +160,24 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: tensors, numbers and nested dicts only."""
-        return {
-            "step": self.step,
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.average.generator.state_dict() if self.average.follows else {},
-            "generator_adam": self.generator_adam.state_dict(),
-            "discriminator_adam": self.discriminator_adam.state_dict(),
-            "reals": self.reals.state_dict(),
-            "random": self.random.get_state(),
-            "augment": dict(self.augment_state),
-        }
+        states = {name: part.state_dict() for name, part in self._parts().items()}
+        random, augment = self.random.get_state(), dict(self.augment_state)
+        return {"step": self.step, "average": {}, **states, "random": random, "augment": augment}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where :meth:`state_dict` was taken."""
         self.step = int(state["step"])
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        if self.average.follows:
-            self.average.generator.load_state_dict(state["average"])
-        self.generator_adam.load_state_dict(state["generator_adam"])
-        self.discriminator_adam.load_state_dict(state["discriminator_adam"])
-        self.reals.load_state_dict(state["reals"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.random.set_state(state["random"])
         for name, value in state["augment"].items():
             self.augment_state[name].copy_(value)
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by its name in a checkpoint."""
+        names = ("generator", "discriminator", "generator_adam", "discriminator_adam", "reals")
+        average = {"average": self.average.generator} if self.average.follows else {}
+        return {**{name: getattr(self, name) for name in names}, **average}
 
     def snapshot_generator(self) -> Generator:
         """The generator a snapshot holds."""

@@ -246,11 +246,11 @@ def test_constant_images_are_noticed() -> None:
     generator = zoo.build_generator(TINY, reals().shape, 2, 0)
     with torch.no_grad():
         generator.output.weight.zero_()
-    assert "constant images" in examine(generator, {})[0]
-    assert "overfit" in examine(generator, {"real_sign": 0.97})[1]
+    assert "constant images" in examine(generator, {}, reals(4))[0]
+    assert "overfit" in examine(generator, {"real_sign": 0.97}, reals(4))[1]
     with torch.no_grad():
         generator.output.bias.fill_(torch.nan)
-    assert "non-finite weights" in examine(generator, {})[0]
+    assert "non-finite weights" in examine(generator, {}, reals(4))[0]
 
 
 def test_a_collapsed_class_is_noticed() -> None:

@@ -62,11 +62,11 @@ def on_meta(name: str) -> Training:
 def test_a_step_stays_on_the_device(name: str) -> None:
     training, record = on_meta(name), Record(name)
     full_step(training, record)  # what is made once: filters, the order of the reals
-    record.end_step(0)
+    record.add(0, *record.step_means())
     training.step = FULL_STEP
     with Moves() as moves:
         full_step(training, record)
-        record.end_step(FULL_STEP)
+        record.add(FULL_STEP, *record.step_means())
     assert not moves.seen
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         record.flush()  # the only place that reads what the steps made

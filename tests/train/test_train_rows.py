@@ -83,10 +83,10 @@ def test_two_steps_and_a_checkpoint(name: str, channels: int, classes: int, tmp_
 
     training.average.update(0)
     training.step = 1
-    record.end_step(0)
+    record.add(0, *record.step_means())
     torch.save(training.state_dict(), tmp_path / "state.pt")
     full_step(training, record)
-    record.end_step(1)
+    record.add(1, *record.step_means())
     record.flush()
     averaged = flat(training.average.generator)
     if isinstance(spec.ema, NoAverage):
@@ -154,7 +154,7 @@ def test_compiled_networks_learn_the_same(name: str) -> None:
         record = Record(name)
         for step in range(2):
             full_step(training, record)
-            record.end_step(step)
+            record.add(step, *record.step_means())
         record.flush()
         losses.append(record.means())
     assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
@@ -172,6 +172,6 @@ def test_networks_compile_without_a_graph_break(name: str) -> None:
     records = Record(name), Record(name)
     for each, record in zip((training, plain), records, strict=True):
         full_step(each, record)
-        record.end_step(0)
+        record.add(0, *record.step_means())
         record.flush()
     assert records[0].means() == pytest.approx(records[1].means(), rel=1e-4, abs=1e-5)
