@@ -137,7 +137,7 @@ class RayExecutor:
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
         self._warm_up()
-        return callback.failed
+        return order.failed
 
     def _warm_up(self) -> None:
         """Let fresh workers import torch while the driver scores and searches.
@@ -194,7 +194,7 @@ class RayExecutor:
         order = callback.queue.order
         for job in callback.jobs.values():
             made, planned = len(callback.members[job.name]), len(job.names)
-            if made < planned and job.name not in callback.failed:
+            if made < planned and job.name not in order.failed:
                 why = order.ended or reason
                 why = "by `ensgan stop`" if order.held.get(job.name) == STOPPED else why
                 fields = {"gan": job.name, "members": made, "of": planned, "reason": why}

@@ -102,7 +102,14 @@ def ranks(jobs: Sequence[MemberJob], settings: ClusterSpec) -> dict[str, int]:
     return {job.name: settings.priority.get(row_of(job.name), 0) for job in jobs}
 
 
-class TrialQueue(Searcher):  # type: ignore[misc]
+class NotKept:
+    """A part of Tune's state, which Tune pickles and ensgan never restores from."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TrialQueue(NotKept, Searcher):  # type: ignore[misc]
     """Hands the turns of a :class:`TrainingOrder` to Tune, as trials.
 
     Tune asks for the next trial whenever it has room. The answer is "not now" while the sweep is
@@ -146,11 +153,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             order.raise_budget = self._raise_budget
 
     @property
-    def waiting(self) -> list[TrialRequest]:
-        """Requests not yet handed out."""
-        return self.order.waiting
-
-    @property
     def running(self) -> dict[str, TrialRequest]:
         """Request by trial ID."""
         return self.order.running
@@ -172,11 +174,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def run_next(self, request: TrialRequest) -> None:
         """Put a trial before all others."""
-        self.waiting.insert(0, request)
-
-    def on_trial_start(self, trial_id: str) -> None:
-        """A trial has got its slot."""
-        self.spending.trial_started(trial_id, self.running[trial_id].gan)
+        self.order.waiting.insert(0, request)
 
     def may_continue(self, trial_id: str, member: MemberResult) -> bool:
         """Whether the budget has room for the next snapshot of a trial."""
@@ -238,10 +236,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """See :meth:`save`."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its searcher into a state that ensgan never restores from.
-        return {}
 
 
 class NamedTrials(SearchGenerator):  # type: ignore[misc]

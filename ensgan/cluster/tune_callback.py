@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 
 from ensgan.cluster.session import alive_nodes
 from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE
-from ensgan.cluster.trial_queue import TrialQueue, TrialRequest
+from ensgan.cluster.trial_queue import NotKept, TrialQueue, TrialRequest
 from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
 from ensgan.sweep.events import Event, OnEvent, warning
@@ -30,7 +30,7 @@ NODE_SECONDS = 30.0
 """Seconds within which a cluster notices a lost node (five missed health checks)."""
 
 
-class TuneCallback(tune.Callback):  # type: ignore[misc]
+class TuneCallback(NotKept, tune.Callback):  # type: ignore[misc]
     """Turns Tune's reports and the trials' heartbeats into members, failures and events.
 
     The loss of a node is not held against a trial. The loss of its process counts towards
@@ -68,18 +68,9 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self._reported: dict[str, float] = {}
         self._next_poll = 0.0
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks into a state that ensgan never restores from.
-        return {}
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """GANs that will not be finished, with the reason."""
-        return self.queue.order.failed
-
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when a trial has a slot."""
-        self.queue.on_trial_start(trial.trial_id)
+        self.queue.spending.trial_started(trial.trial_id, trial.config["gan"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -228,7 +219,7 @@ _RAISING = signal.default_int_handler
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class SweepStopper(tune.Stopper):  # type: ignore[misc]
+class SweepStopper(NotKept, tune.Stopper):  # type: ignore[misc]
     """Tells Tune whether a trial, or all of them, must end.
 
     Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside Ray that may
@@ -253,10 +244,6 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Whether all trials end; Tune asks at each of its steps."""
         return self.queue.interrupted
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its stopper into a state that ensgan never restores from.
-        return {}
 
     @contextmanager
     def catching_interrupts(self) -> Iterator[None]:

@@ -112,7 +112,7 @@ class Scene:
         """The GAN of a trial that is handed out and gets its slot at once."""
         config = queue.suggest(trial)
         assert isinstance(config, dict), config
-        queue.on_trial_start(trial)
+        queue.spending.trial_started(trial, config["gan"])
         return str(config["gan"])
 
     def snapshot(self, queue: TrialQueue, trial: str, step: int, seconds: float = 36.0) -> bool:
@@ -153,7 +153,7 @@ def test_gans_are_trained_to_their_ends_in_order_and_the_rest_is_left_out(scene:
     assert scene.start(queue, "2") == "SAGAN"
     assert not scene.snapshot(queue, "2", 10), "a second snapshot would not be finished"
     queue.on_trial_complete("2")
-    assert queue.suggest("3") == Searcher.FINISHED and queue.waiting[0].gan == "BigGAN"
+    assert queue.suggest("3") == Searcher.FINISHED and queue.order.waiting[0].gan == "BigGAN"
     assert scene.spending.hours == pytest.approx(0.04)
     assert "does not finish another snapshot" in scene.spending.reason()
 
@@ -198,7 +198,7 @@ def test_half_a_gpu_costs_half(scene: Scene) -> None:
     queue.suggest("1")
     scene.clock.now += 1800  # waiting for a slot costs nothing
     assert scene.spending.hours == 0
-    queue.on_trial_start("1")
+    queue.spending.trial_started("1", queue.running["1"].gan)
     scene.clock.now += 3600
     assert scene.spending.hours == pytest.approx(0.5)
 
@@ -249,7 +249,7 @@ def test_snapshots_on_disk_are_taken_in_however_much_is_spent(scene: Scene) -> N
     assert not scene.snapshot(queue, "1", 20, seconds=1), "the third would be trained"
     queue.on_trial_complete("1")
     assert queue.suggest("2") == Searcher.FINISHED
-    assert [request.gan for request in queue.waiting] == ["SNGAN", "SAGAN"]
+    assert [request.gan for request in queue.order.waiting] == ["SNGAN", "SAGAN"]
 
 
 def test_a_folder_without_hours_has_those_of_its_members(scene: Scene) -> None:
@@ -288,7 +288,7 @@ def test_a_trial_that_is_lost_has_been_paid(scene: Scene) -> None:
     scene.clock.now += 360
     scene.spending.trial_ended("1")  # its process died; Tune starts it again under its name
     scene.clock.now += 1000
-    queue.on_trial_start("1")
+    queue.spending.trial_started("1", queue.running["1"].gan)
     scene.clock.now += 360
     assert scene.spending.hours == pytest.approx(0.2)
 

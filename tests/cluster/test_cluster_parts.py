@@ -121,7 +121,7 @@ def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched
     watch.on_trial_recover(0, [], trial)
     assert trial.max_failures == 4, "it had not"
     assert [e.fields["kind"] for e in events] == ["node", "process", "process"]
-    assert events[-1].fields["step"] == 50 and watch.failed == {}
+    assert events[-1].fields["step"] == 50 and watch.queue.order.failed == {}
 
 
 def test_an_unreachable_trial_is_lost_with_its_node_or_alone(
@@ -162,9 +162,11 @@ def test_lost_while_starting_comes_back_and_lost_too_often_does_not(watched: Any
     )
     for _ in range(2):
         watch.on_trial_error(0, [], trial)
-        assert queue.waiting.pop() == TrialRequest("SNGAN", 1.0, 0.0)
+        assert queue.order.waiting.pop() == TrialRequest("SNGAN", 1.0, 0.0)
     watch.on_trial_error(0, [], trial)
-    assert watch.failed == {"SNGAN": "lost too often: it died"} and not queue.waiting
+    assert (
+        watch.queue.order.failed == {"SNGAN": "lost too often: it died"} and not queue.order.waiting
+    )
     running = SimpleNamespace(num_failures=3)
     other = FakeTrial(
         config=TrialRequest("SAGAN", 1.0, 0.0).config,
@@ -173,7 +175,7 @@ def test_lost_while_starting_comes_back_and_lost_too_often_does_not(watched: Any
         error=RuntimeError("it died"),
     )
     watch.on_trial_error(0, [], other)
-    assert "SAGAN" in watch.failed and not queue.waiting
+    assert "SAGAN" in watch.queue.order.failed and not queue.order.waiting
     assert [event.kind for event in events] == ["lost", "lost", "failed", "failed"]
 
 
@@ -181,7 +183,7 @@ def test_a_code_error_fails_one_gan_at_once(watched: Any) -> None:
     watch, events, queue = watched
     trial = FakeTrial(config={"gan": "SAGAN", "cpus": 1.0, "gpus": 0.0})
     watch.on_trial_result(0, [], trial, {"gan": "SAGAN", "error": "a loss is nan"})
-    assert watch.failed == {"SAGAN": "a loss is nan"} and queue.waiting == []
+    assert watch.queue.order.failed == {"SAGAN": "a loss is nan"} and queue.order.waiting == []
     assert events[-1].kind == "failed"
 
 
@@ -195,7 +197,7 @@ def test_results_that_cannot_be_written_end_all_trials_and_blame_none(watched: A
     assert queue.stop_file.exists()
     queue.on_trial_complete("1")
     assert queue.suggest("2") == Searcher.FINISHED
-    assert watch.failed == {} and events == []
+    assert watch.queue.order.failed == {} and events == []
 
 
 def test_a_manifest_that_cannot_be_written_ends_all_trials(watched: Any) -> None:
@@ -212,7 +214,7 @@ def test_a_manifest_that_cannot_be_written_ends_all_trials(watched: Any) -> None
 def test_heartbeats_are_told_once_and_teach_the_costs(watched: Any) -> None:
     callback, events, queue = watched
     queue.order.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
-    queue.on_trial_start("1")
+    queue.spending.trial_started("1", queue.running["1"].gan)
     callback.on_step_end(0, [])
     assert events == [], "it has not begun"
     write_heartbeat(callback, "SNGAN", 4, steps_per_second=2.0)
@@ -228,9 +230,11 @@ def test_out_of_memory_comes_back_with_more_until_it_has_all(watched: Any) -> No
     config = {"gan": "SAGAN", "cpus": 1.0, "gpus": 0.5}
     report = {"gan": "SAGAN", "out of memory": "does not fit"}
     watch.on_trial_result(0, [], FakeTrial(config=config), report)
-    assert queue.waiting == [TrialRequest("SAGAN", 1.0, 1.0)] and watch.failed == {}
-    watch.on_trial_result(0, [], FakeTrial(config=queue.waiting.pop().config), report)
-    assert queue.waiting == [] and watch.failed == {"SAGAN": "does not fit"}
+    assert (
+        queue.order.waiting == [TrialRequest("SAGAN", 1.0, 1.0)] and watch.queue.order.failed == {}
+    )
+    watch.on_trial_result(0, [], FakeTrial(config=queue.order.waiting.pop().config), report)
+    assert queue.order.waiting == [] and watch.queue.order.failed == {"SAGAN": "does not fit"}
     assert [e.kind for e in events] == ["warning", "failed"]
 
 
