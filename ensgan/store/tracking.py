@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ensgan.store.record as run_records
 from ensgan.errors import InputError, StoreError, last_line
@@ -71,14 +70,10 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
 @contextmanager
 def _terminations() -> Iterator[None]:
     """Treat SIGTERM like ctrl-C; Python allows it in the main thread only."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

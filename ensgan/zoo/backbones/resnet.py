@@ -73,6 +73,12 @@ class ResidualBackbone(Backbone):
         """The projection discriminator's output."""
         return layers.ResidualProjection(feature_dim, num_classes, spectral=self._spectral_heads)
 
+    def attending(self, channels: int, spectral: bool) -> nn.Module:
+        """A layer of self-attention, one that changes nothing where there is none."""
+        return (
+            layers.SelfAttention(channels, spectral=spectral) if self.attention else nn.Identity()
+        )
+
     @property
     def _spectral_heads(self) -> bool:
         return self.has_spectral_norm(Player.DISCRIMINATOR)
@@ -100,11 +106,7 @@ class ResidualGenerator(Generator):
             layers.GeneratorBlock(inputs, outputs, condition_dim, spectral=spectral)
             for inputs, outputs in pairwise(widths)
         )
-        self.attention = (
-            layers.SelfAttention(widths[GENERATOR_ATTENTION_AFTER], spectral=spectral)
-            if backbone.attention
-            else nn.Identity()
-        )
+        self.attention = backbone.attending(widths[GENERATOR_ATTENTION_AFTER], spectral)
         self.output_norm = layers.BatchNorm(widths[-1])
         self.output = layers.Conv2d(widths[-1], shape.channels, spectral=spectral)
 
@@ -146,11 +148,7 @@ class ResidualTrunk(Trunk):
             )
             for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
-        self.attention = (
-            layers.SelfAttention(widths[TRUNK_ATTENTION_AFTER], spectral=spectral)
-            if backbone.attention
-            else nn.Identity()
-        )
+        self.attention = backbone.attending(widths[TRUNK_ATTENTION_AFTER], spectral)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] → h [B, feature_dim]."""
