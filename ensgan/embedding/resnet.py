@@ -36,7 +36,10 @@ class Block(nn.Module):
             self.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
             channels = outputs
         self.outputs = channels
-        self.downsample = _shortcut(inputs, channels, stride)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or inputs != channels:
+            convolution = nn.Conv2d(inputs, channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(channels))
         self._depth = len(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,12 +51,6 @@ class Block(nn.Module):
                 x = x.add_(shortcut)
             x = functional.relu(x, inplace=True)
         return x
-
-
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and inputs == outputs:
-        return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class ResNet(nn.Module):
@@ -101,13 +98,10 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.dim = inputs
         self.fc = nn.Linear(inputs, classes)
-        self._initialise()
-        self.lay_out()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.lay_out()
 
     def lay_out(self) -> None:
         """Lay the weights out in ``memory_format``."""

@@ -115,13 +115,6 @@ def check_usable(known: PoolScores, rounds: int, estimates: bool) -> None:
         )
 
 
-def with_exact(scores: PoolScores, exact: PoolScores, pairs: BoolArray) -> PoolScores:
-    """Estimated scores with these pairs (bool [M,M], symmetric) taken from exact ones."""
-    assert scores.spread is not None
-    directed = np.where(pairs, exact.directed, scores.directed)
-    return replace(scores, directed=directed, spread=np.where(pairs, 0, scores.spread))
-
-
 def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
     """Refuse known scores of other features.
 

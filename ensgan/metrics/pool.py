@@ -13,7 +13,7 @@ import numpy as np
 from ensgan.errors import DataError
 from ensgan.metrics.blocks import BlockScorer, BlockScores, BlockTask
 from ensgan.metrics.exact_distance import describe
-from ensgan.metrics.extend import check_known, check_usable, merged, wanted_pairs, with_exact
+from ensgan.metrics.extend import check_known, check_usable, merged, wanted_pairs
 from ensgan.metrics.features import FeatureSource, Frame, PoolLabels, open_checked, robust_centre
 from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
 from ensgan.metrics.sums import Approximation, ClassScores, ResampledSums, Sums, check_rounds
@@ -272,10 +272,12 @@ class _Pairs:
         """Estimated scores with the pairs that are asked for scored exactly."""
         exactly = replace(self, scoring=replace(self.scoring, share=1.0))
         while approximate is not None and (near := approximate.refine(scores)).any():
-            wanted = np.zeros((len(self.members), len(self.members)), np.bool_)
-            wanted[1:, 1:] = np.triu(near | near.T, 1)
+            near, wanted = near | near.T, np.zeros((len(self.members),) * 2, np.bool_)
+            wanted[1:, 1:] = np.triu(near, 1)
             self.progress.expect(int(wanted.sum()))
-            scores = with_exact(scores, exactly.count(wanted).scores, near | near.T)
+            directed = np.where(near, exactly.count(wanted).scores.directed, scores.directed)
+            assert scores.spread is not None
+            scores = replace(scores, directed=directed, spread=np.where(near, 0, scores.spread))
         return scores
 
     def _blocks(self, wanted: BoolArray) -> Iterator[BlockScores]:
