@@ -191,9 +191,10 @@ class Archive:
         # What it dominates has a larger second and a smaller first objective: one run.
         start = int(np.searchsorted(self.second, second - TIE, side="left"))
         stop = max(start, int(np.searchsorted(self.first, first + TIE, side="right")))
-        self.second = np.concatenate((self.second[:start], [second], self.second[stop:]))
-        self.first = np.concatenate((self.first[:start], [first], self.first[stop:]))
-        self.members[start:stop] = [members]
+        firsts = np.concatenate((self.first[:start], [first], self.first[stop:]))
+        seconds = np.concatenate((self.second[:start], [second], self.second[stop:]))
+        # Stored together: Ctrl-C in between would leave columns of different lengths.
+        self.first, self.second, self.members[start:stop] = firsts, seconds, [members]
         self.entries += 1
         return True
 
@@ -268,10 +269,12 @@ class CostArchive(Archive):
         if (as_good & (self.cost <= cost + TIE)).any():
             return False
         stays = (self.first > first + TIE) | (self.second < second - TIE) | (self.cost < cost - TIE)
-        self.first = np.append(self.first[stays], first)
-        self.second = np.append(self.second[stays], second)
-        self.cost = np.append(self.cost[stays], cost)
-        self.members = [m for m, stay in zip(self.members, stays, strict=True) if stay] + [members]
+        firsts, seconds, costs = (
+            np.append(column[stays], value)
+            for column, value in ((self.first, first), (self.second, second), (self.cost, cost))
+        )
+        kept = [m for m, stay in zip(self.members, stays, strict=True) if stay] + [members]
+        self.first, self.second, self.cost, self.members = firsts, seconds, costs, kept
         self.entries += 1
         return True
 

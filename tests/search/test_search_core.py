@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ from ensgan.search import (
     pool_key,
     search,
 )
+from ensgan.search.pareto import Archive, CostArchive
 from ensgan.types import Front, PoolScores, harmonic_mean
+
+INSERTIONS = ((Archive, "concatenate", 2), (CostArchive, "append", 3))
 
 
 def brute(scores: PoolScores, subset: tuple[int, ...], inter: str) -> tuple[float, float]:
@@ -123,9 +127,28 @@ def test_hypervolume_and_front_of_known_points() -> None:
         hypervolume([[1.0, 0.5], [np.nan, 0.2]])
 
 
-def test_gains_and_shortfall_of_single_points() -> None:
-    from ensgan.search.pareto import Archive
+@pytest.mark.parametrize(("kind", "function", "columns"), INSERTIONS)
+def test_ctrl_c_within_an_insertion_leaves_the_archive_whole(
+    kind: type[Archive], function: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, plain = kind(), getattr(np, function)
+    archive.insert(0.5, 0.2, (0, 1))
+    before = archive.hypervolume()
+    for last in range(1, columns + 1):
+        calls = itertools.count(1)
 
+        def interrupted(*args: Any, calls: Any = calls, last: int = last) -> Any:
+            if next(calls) == last:
+                raise KeyboardInterrupt
+            return plain(*args)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(np, function, interrupted)
+            archive.insert(0.7, 0.3, (0, 2))
+        assert archive.hypervolume() == before and len(archive.first) == len(archive) == 1
+
+
+def test_gains_and_shortfall_of_single_points() -> None:
     random = np.random.default_rng(0)
     archive, offers = Archive(), random.random((30, 2))
     assert archive.gains(np.array([0.5]), np.array([0.2]), np.zeros(1)) == pytest.approx([0.4])
