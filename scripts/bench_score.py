@@ -31,7 +31,8 @@ import torch
 
 from ensgan import metrics
 from ensgan.metrics.ball_counts import HostCounts, PlacedSet
-from ensgan.metrics.device_pairs import counts_on
+from ensgan.metrics.device_pairs import DeviceCounts
+from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.features import Frame, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls
@@ -112,7 +113,9 @@ def prepared(a: np.ndarray, b: np.ndarray, k: int, name: str) -> Callable[[], An
     balls = [measure_balls(each, k, backend, centre) for each in (a, b)]
     frame = Frame.spanning(centre, max(each.deviation for each in balls))
     kept = [PlacedSet(*each, frame, backend) for each in zip((a, b), balls, strict=True)]
-    counts = counts_on(backend, frame, 2 << 30, print, HostCounts())
+    counts: HostCounts | DeviceCounts = HostCounts()
+    if backend.card is not None:
+        counts = DeviceCounts(frame, CardMemory(backend.card, 2 << 30, print), HostCounts())
     return lambda: list(counts.count(kept[:1], kept[1]))
 
 

@@ -22,7 +22,7 @@ from ensgan.metrics.ball_counts import (
     kept_points,
     sampled_balls,
 )
-from ensgan.metrics.device_pairs import DeviceCounts, counts_on
+from ensgan.metrics.device_pairs import DeviceCounts
 from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
@@ -204,19 +204,16 @@ class BlockScorer:
         """
         backend = make_backend(task.scoring.backend)
         if backend.card is not None:
-            self._prepare(backend.card, task)
+            card = self._card or CardMemory(backend.card, task.scoring.memory_bytes, lambda _: None)
+            # Blocks come in the order of their rows: what stands before those is needed no more.
+            first = task.rows[0].index
+            card.placed = {key: each for key, each in card.placed.items() if key[0] >= first}
+            self._card = card
         with full_precision():
             block = _score(task, backend, self._card)
         if task.path is not None:
             write_npz(task.path, **vars(block), key=np.array(task.key))
         return block
-
-    def _prepare(self, card: str, task: BlockTask) -> None:
-        """Blocks come in the order of their rows: what stands before those is needed no more."""
-        memory = self._card or CardMemory(card, task.scoring.memory_bytes, lambda _: None)
-        first = task.rows[0].index
-        memory.placed = {key: each for key, each in memory.placed.items() if key[0] >= first}
-        self._card = memory
 
 
 def _score(task: BlockTask, backend: Backend, card: CardMemory | None) -> BlockScores:
@@ -231,9 +228,10 @@ def _score(task: BlockTask, backend: Backend, card: CardMemory | None) -> BlockS
     # together, stay: a group of n sets costs 2n placings, not n².
     with _side_by_side(backend.threads if small else 1) as mapper:
         host = HostCounts(block_entries(scoring), mapper)
+        counts: HostCounts | DeviceCounts = host
         if card is not None:
             card.tell = notes.append
-        counts = counts_on(backend, task.frame, scoring.memory_bytes, notes.append, host, card)
+            counts = DeviceCounts(task.frame, card, host)
         for b, member in enumerate(task.columns):
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
             if not chosen:

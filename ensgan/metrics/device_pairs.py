@@ -8,7 +8,7 @@ the card four times. Which points are nearest: candidates by products of float16
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +17,11 @@ import torch
 import ensgan.metrics.device_points as cards
 from ensgan.metrics.ball_counts import BallCounts, HostCounts, PlacedSet, decide
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import Backend, Entries
+from ensgan.metrics.knn import Entries
 from ensgan.types import BoolArray, Int64Array
 
 _WIDTH = 8192  # columns of a product, at most
 _DOUBTS = 10_000  # with a fiftieth of all pairs: more are left to float64 altogether
-
-
-def counts_on(
-    backend: Backend,
-    frame: Frame,
-    memory_bytes: int,
-    tell: Callable[[str], None],
-    host: HostCounts,
-    memory: cards.CardMemory | None = None,
-) -> HostCounts | DeviceCounts:
-    """Where pairs are counted: on the backend's card, or by products of the host.
-
-    Args:
-        memory: of the card, with sets that earlier counts in this frame have placed there.
-    """
-    if backend.card is None:
-        return host
-    memory = memory or cards.CardMemory(backend.card, memory_bytes, tell)
-    return DeviceCounts(frame, memory, host)
 
 
 @dataclass

@@ -20,7 +20,8 @@ from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.inputs import explained
 from ensgan.metrics.ball_counts import HostCounts, PlacedSet
-from ensgan.metrics.device_pairs import counts_on
+from ensgan.metrics.device_pairs import DeviceCounts
+from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
 from ensgan.metrics.features import FeatureArray, FeatureSource, Frame, open_checked, robust_centre
 from ensgan.metrics.knn import make_backend
@@ -171,7 +172,10 @@ def score_member(reference: RealReference, fake: FeatureSource) -> MemberScore:
         frame = Frame.spanning(real.frame.centre, points.deviation)
         real = replace(real, frame=frame)
     member = PlacedSet(features, points, real.frame, real.backend)
-    counter = counts_on(real.backend, real.frame, _MEMORY, warnings.warn, HostCounts())
+    counter: HostCounts | DeviceCounts = HostCounts()
+    if real.backend.card is not None:
+        memory = CardMemory(real.backend.card, _MEMORY, warnings.warn)
+        counter = DeviceCounts(real.frame, memory, HostCounts())
     ((counts, _),) = counter.count([real], member)
     return MemberScore(
         density=int(counts.held.sum()) / (reference.k * len(member)),

@@ -74,16 +74,15 @@ def search(
     """
     started = time.perf_counter()
     from ensgan.search.constraints import Constraints
+    from ensgan.search.evaluator import Evaluator
     from ensgan.search.ledger import SearchLedger
-    from ensgan.search.sampler import make_evaluator, run
+    from ensgan.search.sampler import run
     from ensgan.search.tables import ThirdObjective
-    from ensgan.types import DEFAULT_FORM, Front, PoolScores
+    from ensgan.types import DEFAULT_FORM, PoolScores
 
     pool = scores if isinstance(scores, PoolScores) else PoolScores.load(Path(scores))
-    if resume is not None and not isinstance(resume, Front):
-        resume = Front.load(Path(resume))
     ledger = SearchLedger(
-        make_evaluator(pool, DEFAULT_FORM if objectives is None else objectives, inter),
+        Evaluator(pool, inter=inter, objectives=DEFAULT_FORM if objectives is None else objectives),
         Constraints.resolve(
             pool.names,
             min_size=min_size,

@@ -36,10 +36,10 @@ class Evaluator:
     Args:
         scores: a scored pool, or the tables of a form that needs more than scores.
         inter: form of Inter-d, ``symmetric`` or ``directed``; ignored for tables.
-        objectives: form of the objectives, by name; ignored for tables.
+        objectives: form of the objectives, by name, or its tables; ignored for tables.
 
     Raises:
-        InputError: an unknown form, or one that needs the features.
+        InputError: an unknown form, or one that needs the features; tables of other members.
         DataError: scores no ensemble can be scored with.
 
     Source: the decomposition is exact because the radii of the real points are fixed (Naeem et
@@ -51,19 +51,23 @@ class Evaluator:
         scores: PoolScores | ObjectiveTables,
         *,
         inter: str = "symmetric",
-        objectives: str = DEFAULT_FORM,
+        objectives: str | ObjectiveTables = DEFAULT_FORM,
     ) -> None:
-        if isinstance(scores, PoolScores):
-            scores = find_form(objectives).tables(FormInputs(scores, inter))
-        self.tables = scores
-        self.names = scores.names
-        self.points = scores.points
-        self.shares = scores.shares
+        if isinstance(scores, ObjectiveTables):
+            objectives = scores
+        elif isinstance(objectives, str):
+            objectives = find_form(objectives).tables(FormInputs(scores, inter))
+        if objectives.names != scores.names:
+            raise InputError("the objectives are of other members than the scores")
+        self.tables = objectives
+        self.names = objectives.names
+        self.points = objectives.points
+        self.shares = objectives.shares
         # Weighted once: a union's mean is then a quotient of two plain sums.
-        self.linear = scores.shares * scores.linear
+        self.linear = objectives.shares * objectives.linear
         # A diagonal of 0 lets a product of matrices sum the pairs.
-        self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
-        self.words = pack_words(scores.masks)
+        self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, objectives.pair)
+        self.words = pack_words(objectives.masks)
         # Words first: the sum over them then runs along whole rows of members.
         self._columns = np.ascontiguousarray(self.words.T)
         self._index = {name: index for index, name in enumerate(self.names)}

@@ -15,10 +15,8 @@ from typing import Any, TypeAlias
 from ensgan.errors import InputError
 from ensgan.registry import Registry
 from ensgan.search import SearchInterrupted
-from ensgan.search.evaluator import Evaluator
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.pools import check_pool, pool_key
-from ensgan.search.tables import ObjectiveTables
 from ensgan.types import Front, PoolScores
 
 DEFAULT_TRIALS = 1000
@@ -106,7 +104,7 @@ def run(
     pool: PoolScores,
     ledger: SearchLedger,
     name: str,
-    resume: Front | None,
+    resume: Front | str | Path | None,
     warm_start: bool,
     study_storage: str | Path | None,
     record: str | Path | None,
@@ -123,6 +121,7 @@ def run(
         raise InputError(f"sampler '{sampler.name}' keeps no Optuna study: leave the storage out")
     _set_budget(ledger, sampler)
     if resume is not None:
+        resume = resume if isinstance(resume, Front) else Front.load(Path(resume))
         check_pool(resume, pool)
     strategy, interrupted = sampler.load(), False
     try:
@@ -174,17 +173,3 @@ def _study_name(ledger: SearchLedger, sampler: Sampler, pool: PoolScores) -> str
         form = "-".join(filter(None, (first.variant, second.variant)))
     third = "" if ledger.third is None else f"-{ledger.third.unit}"
     return f"ensgan-{sampler.name}-{form}{third}-{ledger.seed}-{pool_key(pool)}"
-
-
-def make_evaluator(scores: PoolScores, objectives: str | ObjectiveTables, inter: str) -> Evaluator:
-    """The objectives of a pool, by the name of their form or by its tables.
-
-    Raises:
-        InputError: an unknown form, or tables of other members.
-        DataError: scores no ensemble can be scored with.
-    """
-    if not isinstance(objectives, ObjectiveTables):
-        return Evaluator(scores, inter=inter, objectives=objectives)
-    if objectives.names != scores.names:
-        raise InputError("the objectives are of other members than the scores")
-    return Evaluator(objectives)
