@@ -31,21 +31,14 @@ def precision_problems(wanted: str, device: torch.device) -> list[str]:
         return [f"precision tf32 is of NVIDIA cards, the device is {device.type}: use float32"]
     if device.type == "cuda" and torch.cuda.is_available():
         name = torch.cuda.get_device_name(device)
-        if wanted == "bfloat16" and not _has_fast_bfloat16(device):
-            return [f"precision bfloat16: {name} does not compute in it: use float32 or auto"]
-        if wanted == "tf32" and torch.cuda.get_device_capability(device)[0] < _AMPERE:
-            return [f"precision tf32: {name} does not compute in it: use float32 or auto"]
+        if wanted in ("bfloat16", "tf32") and not _has_fast_bfloat16(device):  # Ampere has both
+            return [f"precision {wanted}: {name} does not compute in it: use float32 or auto"]
     return []
-
-
-_AMPERE = 8
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_available() and (
-            torch.cuda.get_device_capability(device)[0] >= _AMPERE
-        )
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and _has_amx()
 
 

@@ -23,7 +23,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "files.py": "the gate",
             "outputs.py": "the lock file of one_at_a_time",
-            "data/picture.py": "the gate of pictures: the first bytes of a regular file",
+            "data/picture.py": "the gate of pictures: Pillow, told which formats",
             "data/dicom.py": "the gate of DICOM, called by the gate of pictures",
             "data/image_files.py": "both ends of a file whose decoding is bounded",
             "embedding/spec.py": "nine bytes that tell two formats apart",

@@ -6,8 +6,6 @@ from ensgan.config.load import load_spec as load_spec
 from ensgan.config.load import parse_spec as parse_spec
 from ensgan.config.load import read_setting as read_setting
 from ensgan.config.load import read_spec_tree as read_spec_tree
-from ensgan.config.load import read_tree as read_tree
-from ensgan.config.load import spec_source as spec_source
 from ensgan.config.spec import ClusterSpec as ClusterSpec
 from ensgan.config.spec import EvaluateSpec as EvaluateSpec
 from ensgan.config.spec import SampleSpec as SampleSpec

@@ -58,25 +58,23 @@ def load_spec(
     Raises:
         ConfigError: with every problem of the file and the settings.
     """
-    tree, problems = read_spec_tree(source, settings)
-    return parse_spec(tree, source=spec_source(source), known=known, problems=problems)
+    tree, named, problems = read_spec_tree(source, settings)
+    return parse_spec(tree, source=named, known=known, problems=problems)
 
 
 def read_spec_tree(
     source: Path | Mapping[str, Any], settings: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[str]]:
-    """The mapping of :func:`load_spec` with the settings applied, and what is wrong with those.
+) -> tuple[dict[str, Any], str, list[str]]:
+    """The mapping of :func:`load_spec` with the settings applied, its name, and their problems.
 
     Raises:
         ConfigError: as :func:`read_tree`.
     """
-    tree = read_tree(source) if isinstance(source, Path) else copy.deepcopy(dict(source))
-    return tree, [problem for text in settings if (problem := _apply(tree, text))]
-
-
-def spec_source(source: Path | Mapping[str, Any]) -> str:
-    """What messages call a sweep file, or a mapping."""
-    return str(source) if isinstance(source, Path) else "sweep"
+    if isinstance(source, Path):
+        tree, named = read_tree(source), str(source)
+    else:
+        tree, named = copy.deepcopy(dict(source)), "sweep"
+    return tree, named, [problem for text in settings if (problem := _apply(tree, text))]
 
 
 def read_tree(path: Path) -> dict[str, Any]:

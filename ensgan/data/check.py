@@ -102,27 +102,24 @@ class DataReport:
         return asdict(self)
 
 
-def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) -> DataReport:
+def check(dataset: Dataset, *, near: bool = True) -> DataReport:
     """Describe a data set and look for what would spoil an experiment.
 
     Args:
         dataset: all splits are read.
         near: look for near duplicates as well (about a minute for 100,000 images).
-        near_threshold: correlation of 16×16 thumbnails from which two images count as near
-            duplicates, in (0, 1].
     """
     splits = {
         name: _split_report(split, dataset.class_names, dataset.patients.get(name))
         for name, split in dataset.splits().items()
     }
-    places = _Places(dataset)
     images = np.concatenate([split.images for split in dataset.splits().values()])
     exact = exact_pairs(images)
-    exact_report, near_report = places.report(exact), None
+    exact_report, near_report = _duplicates(dataset, exact), None
     if near:  # among images that differ: each group of equal ones counts once
         rows = np.setdiff1d(np.arange(len(images)), exact.second)
-        pairs = near_pairs(thumbnails(images[rows]), near_threshold)
-        near_report = places.report(Pairs(rows[pairs.first], rows[pairs.second]))
+        pairs = near_pairs(thumbnails(images[rows]))
+        near_report = _duplicates(dataset, Pairs(rows[pairs.first], rows[pairs.second]))
     return DataReport(
         dataset.name,
         dataset.source,
@@ -135,7 +132,7 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
         splits,
         exact_report,
         near_report,
-        near_threshold,
+        NEAR,
         (*dataset.warnings, *_problems(splits, exact_report)),
         (*dataset.notes, *_notes(dataset, splits, exact_report, near_report)),
     )
@@ -171,40 +168,30 @@ def _split_report(
     )
 
 
-class _Places:
-    """Where each image of the concatenated splits comes from."""
+def _duplicates(dataset: Dataset, pairs: Pairs) -> DuplicateReport:
+    """Where the images of pairs come from; they are numbered through all splits."""
+    splits = dataset.splits()
+    names, starts = tuple(splits), np.cumsum([0, *map(len, splits.values())])
+    labels = np.concatenate([split.labels for split in splits.values()])
+    a, b = (np.searchsorted(starts, rows, "right") - 1 for rows in (pairs.first, pairs.second))
 
-    def __init__(self, dataset: Dataset) -> None:
-        parts = dataset.splits()
-        self.names = tuple(parts)
-        sizes = [len(split) for split in parts.values()]
-        self.split = np.repeat(np.arange(len(parts)), sizes)
-        self.index = np.concatenate([np.arange(size) for size in sizes])
-        self.label = np.concatenate([split.labels for split in parts.values()])
-        self.files = dataset.files
+    def place(row: int, split: int) -> str:
+        name, index = names[split], int(row - starts[split])
+        files = dataset.files.get(name)
+        return f"{name}: {files[index]}" if files else f"{name}[{index}]"
 
-    def report(self, pairs: Pairs) -> DuplicateReport:
-        a, b = self.split[pairs.first], self.split[pairs.second]
-        across = {
-            f"{self.names[i]}/{self.names[j]}": int(((a == i) & (b == j)).sum())
-            for i, j in combinations(range(len(self.names)), 2)
-        }
-        # Leakage is what a reader must see first.
-        shown = np.argsort(a == b, kind="stable")[:_EXAMPLES]
-        examples = tuple(
-            (self._place(pairs.first[row]), self._place(pairs.second[row])) for row in shown
-        )
-        return DuplicateReport(
-            {name: int(((a == i) & (b == i)).sum()) for i, name in enumerate(self.names)},
-            across,
-            int((self.label[pairs.first] != self.label[pairs.second]).sum()),
-            examples,
-        )
-
-    def _place(self, row: int) -> str:
-        split, index = self.names[self.split[row]], int(self.index[row])
-        files = self.files.get(split)
-        return f"{split}: {files[index]}" if files else f"{split}[{index}]"
+    across = {
+        f"{names[i]}/{names[j]}": int(((a == i) & (b == j)).sum())
+        for i, j in combinations(range(len(names)), 2)
+    }
+    # Leakage is what a reader must see first.
+    shown = np.argsort(a == b, kind="stable")[:_EXAMPLES]
+    return DuplicateReport(
+        {name: int(((a == i) & (b == i)).sum()) for i, name in enumerate(names)},
+        across,
+        int((labels[pairs.first] != labels[pairs.second]).sum()),
+        tuple((place(pairs.first[p], a[p]), place(pairs.second[p], b[p])) for p in shown),
+    )
 
 
 def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[str, ...]:

@@ -258,10 +258,25 @@ class StoredImage:
         seen = seen.reshape(-1)
         kept = seen[~padding.flat[seen]]
         known = values.flat[kept if kept.size else seen]
-        shown = levels.quantise(_windowed(values, known, self.dataset, self.window))
+        shown = levels.quantise(self._windowed(values, known))
         shown = 255 - shown if self.inverted else shown
         shown[padding] = 0
         return shown
+
+    def _windowed(self, values: Float64Array, seen: Float64Array) -> Float64Array:
+        """Modality values to 0…1; ``seen`` are modality values that occur in the image."""
+        dataset = self.dataset
+        if self.window == "auto" and self._has_window:
+            if dataset.get("VOILUTSequence"):
+                return levels.voi_table(values, dataset.VOILUTSequence[0])
+            return levels.voi_window(values, dataset)
+        if self.window == "full":
+            bits, signed = int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
+            ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1)) * signed
+            kind = np.int64 if signed else np.uint64
+            low, high = np.sort(_modality(ends.astype(kind), dataset))
+            return levels.linear(values, float(low), float(high))
+        return levels.linear(values, *levels.percentile_window(seen))
 
     def line(self) -> levels.Line | None:
         """The percentile window over stored values as a straight line.
@@ -316,21 +331,3 @@ def _modality(values: npt.NDArray[Any], dataset: DicomDataset) -> Float64Array:
             raise DataError("its rescale slope is 0")
         number_of(dataset, "RescaleIntercept", 0)
         return np.asarray(apply_modality_lut(values, dataset), np.float64)
-
-
-def _windowed(
-    values: Float64Array, seen: Float64Array, dataset: DicomDataset, window: str
-) -> Float64Array:
-    """Modality values to 0…1; ``seen`` are modality values that occur in the image."""
-    if window == "auto":
-        if dataset.get("VOILUTSequence"):
-            return levels.voi_table(values, dataset.VOILUTSequence[0])
-        if "WindowCenter" in dataset and "WindowWidth" in dataset:
-            return levels.voi_window(values, dataset)
-    if window == "full":
-        bits, signed = int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
-        ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1)) * signed
-        kind = np.int64 if signed else np.uint64
-        low, high = np.sort(_modality(ends.astype(kind), dataset))
-        return levels.linear(values, float(low), float(high))
-    return levels.linear(values, *levels.percentile_window(seen))

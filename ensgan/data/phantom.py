@@ -8,6 +8,7 @@ that coverage follows the share of modes a generator reaches. They are drawings,
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -257,9 +258,10 @@ def _opacity(canvas: _Canvas, modes: Int64Array, lungs: Float32Array) -> Float32
         of_mode = modes == index
         if not MODES[index].opacities:
             continue
-        view = _View(canvas, of_mode)
+        part = copy(canvas)  # of these images alone
+        part.x, part.y = canvas.x[of_mode], canvas.y[of_mode]
         for opacity in MODES[index].opacities:
-            blob = view.ellipse(
+            blob = part.ellipse(
                 opacity.x + move_x[of_mode],
                 opacity.y + move_y[of_mode],
                 opacity.rx * grow[of_mode],
@@ -270,14 +272,6 @@ def _opacity(canvas: _Canvas, modes: Int64Array, lungs: Float32Array) -> Float32
             fill = opacity.strength * strength[of_mode] * blob * patchy
             added[of_mode] = np.maximum(added[of_mode], fill)
     return added * (0.5 * lungs + 0.02)
-
-
-class _View(_Canvas):
-    """Some images of a canvas."""
-
-    def __init__(self, canvas: _Canvas, chosen: npt.NDArray[np.bool_]) -> None:
-        self.rng, self.count = canvas.rng, int(chosen.sum())
-        self.x, self.y = canvas.x[chosen], canvas.y[chosen]
 
 
 PHANTOM = Source(

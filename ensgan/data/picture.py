@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from ensgan.data.dicom import MAX_PIXELS, StoredImage, Take, is_dicom, open_dicom
 from ensgan.data.levels import STRETCHED, is_stretched, to_8_bit
 from ensgan.errors import DataError
-from ensgan.files import map_array
+from ensgan.files import first_bytes, map_array
 from ensgan.inputs import explained, kind
 from ensgan.types import UInt8Array
 
@@ -40,6 +40,8 @@ _MAGIC = (
     b"GIF89a",
     b"\0\0\0\x0cjP  ",
 )
+
+_HEAD = 132  # bytes that tell what a file is: DICOM has its mark at the end of them
 
 MAX_BYTES = 768 << 20
 """Most memory that decoding one file may take."""
@@ -107,7 +109,7 @@ def is_picture(path: Path) -> bool:
         return True
     if not path.stat().st_size:  # of /proc, for example, where reading may wait for ever
         return False
-    head = _head(path)
+    head = first_bytes(path, _HEAD)
     return is_dicom(head) or _is_image(head)
 
 
@@ -136,7 +138,7 @@ def opened(path: Path, window: str = "auto", turns: Turns | None = None) -> Iter
     turns = turns or Turns()
     if kind(path) in ("folder", "special"):
         raise DataError("is a folder, a pipe, a socket or a device, not a file")
-    head, suffix = _head(path), path.suffix.lower()
+    head, suffix = first_bytes(path, _HEAD), path.suffix.lower()
     reader: Callable[[Path, str, Take], AbstractContextManager[Picture]]
     if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
         reader, what = _array, "as .npy"
@@ -146,14 +148,6 @@ def opened(path: Path, window: str = "auto", turns: Turns | None = None) -> Iter
         reader, what = _image, "as an image (truncated or corrupt?)"
     with explained(f"cannot be read {what}"), reader(path, window, turns.take) as picture:
         yield picture
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)
-    except OSError:
-        return b""  # opening it again will say what is wrong
 
 
 def _is_image(head: bytes) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ensgan.ensemble.artifact import open_folder
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.members import ImageRequest
-from ensgan.errors import InputError
+from ensgan.errors import InputError, problem_of
 from ensgan.types.display import png_base64
 
 LOADER = __name__
@@ -75,10 +75,9 @@ def _requests(value: Any) -> list[dict[str, Any]]:
         try:
             requests.append(ImageRequest.model_validate(given).model_dump())
         except ValidationError as error:
-            first = error.errors()[0]
+            problem = problem_of(error.errors()[0])
             raise InputError(
-                "a request holds n, labels, seed and replacement: "
-                f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+                f"a request holds n, labels, seed and replacement: {problem}"
             ) from error
     return requests
 

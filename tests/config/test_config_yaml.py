@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ensgan.config import load_spec, read_tree
-from ensgan.config.load import MAX_TEXT, read_yaml, shown
+from ensgan.config import load_spec
+from ensgan.config.load import MAX_TEXT, read_tree, read_yaml, shown
 from ensgan.errors import ConfigError
 
 BOMB = "\n".join(

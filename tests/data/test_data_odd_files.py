@@ -62,7 +62,7 @@ def test_files_that_say_they_are_empty_are_not_opened(
     classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (classes / "normal" / "empty").touch()  # as those of /proc do, and reading some never ends
-    monkeypatch.setattr("ensgan.data.picture._head", None)
+    monkeypatch.setattr("ensgan.data.picture.first_bytes", None)
     assert len(find_pictures(classes).files) == 24
 
 

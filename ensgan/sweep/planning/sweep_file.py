@@ -75,15 +75,13 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> SweepSpec:
         return source
     source = Path(source) if isinstance(source, str) else source
     folder = source.parent if isinstance(source, Path) else Path()
-    tree, problems = config.read_spec_tree(source, settings)
+    tree, named, problems = config.read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     # Before names are checked, because plugins define some of them.
     for plugin in plugins:
         load_plugin(Path(plugin))
     plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
-    spec = config.parse_spec(
-        tree, source=config.spec_source(source), known=known_names(), problems=problems
-    )
+    spec = config.parse_spec(tree, source=named, known=known_names(), problems=problems)
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
