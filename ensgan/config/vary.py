@@ -171,7 +171,8 @@ def _values(key: str, values: Any) -> Iterator[str]:
     elif not values:
         yield "the list is empty: name values, or leave the setting out"
     else:
-        yield from (problem for value in values if (problem := _no_value(key, value)))
+        for value in values:
+            yield from _value(key, value)
         seen: set[Any] = set()
         repeated = {_shown(value) for value in values if _is_known(value, seen)}
         yield from (f"{value} occurs twice" for value in sorted(repeated))
@@ -194,20 +195,18 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def _no_value(key: str, value: Any) -> str:
-    """Why a value does not suit a setting; "" where it does."""
+def _value(key: str, value: Any) -> Iterator[str]:
+    """Why a value does not suit a setting."""
     if key in Tunable.model_fields and value is not None:
         try:
             Tunable.model_validate({key: value})
         except ValidationError as error:
             message = str(error.errors(include_url=False)[0]["msg"])
-            return f"{message[0].lower()}{message[1:]}, not {_shown(value)}"
-        return ""
+            yield f"{message[0].lower()}{message[1:]}, not {_shown(value)}"
+        return
     numbers = value if isinstance(value, list) and value else [value]
-    plain = len(numbers) == 1 and isinstance(value, (bool, str))
-    if plain or all(_is_number(number) for number in numbers):
-        return ""
-    return f"a value is a number, a text, true or false, not {_shown(value)}"
+    if not isinstance(value, (bool, str)) and not all(map(_is_number, numbers)):
+        yield f"a value is a number, a text, true or false, not {_shown(value)}"
 
 
 def _is_number(value: Any) -> bool:
@@ -254,7 +253,8 @@ def _range_or_values(key: str, drawn: Any) -> Iterator[str]:
         above = "numbers above 0, " if scale == "log" else ""
         yield f"{scale} takes {above}the lower one first, not {_shown(ends)}"
     else:
-        yield from (problem for end in ends if (problem := _no_value(key, end)))
+        for end in ends:
+            yield from _value(key, end)
 
 
 def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[str]:
@@ -279,10 +279,6 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
             yield f"{where}{problem}"
         if _is_known(settings, seen):
             yield f"{where}: {_shown(settings)} occurs twice"
-
-
-def _value(key: str, value: Any) -> Iterator[str]:
-    yield from filter(None, [_no_value(key, value)])
 
 
 def _shown(value: Any) -> str:
