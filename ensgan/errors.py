@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -81,19 +82,30 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}': {known_ones}"
 
 
-def problem_of(item: Mapping[str, Any], key: str | None = None, value: str | None = None) -> str:
+def problem_of(item: Mapping[str, Any], key: str | None = None) -> str:
     """An error of pydantic's as a sentence: the key, what is wrong, the value where that helps.
 
     Args:
         item: one of ``ValidationError.errors()``.
-        key, value: how to write these, instead of as pydantic has them.
+        key: how to write it, instead of as pydantic has it.
     """
     key = ".".join(map(str, item["loc"])) if key is None else key
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{key}: {message}"
-    value = repr(item["input"]) if value is None else value
-    return f"{key}: {message[0].lower()}{message[1:]}, not {value}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {shown(item['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value as it may stand in a message: at most 100 signs, whatever it is."""
+    shortened = reprlib.Repr()
+    shortened.maxlevel, shortened.maxdict, shortened.maxlist = 3, 5, 5
+    shortened.maxstring = shortened.maxother = 80
+    try:
+        text = shortened.repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else text[:97] + "…"
 
 
 def last_line(error: BaseException | str | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib.metadata
-import reprlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -265,7 +264,7 @@ def _sentence(item: dict[str, Any]) -> str:
         return f"{key}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{key}: is required"
-    return problem_of(item, key, shown(item["input"]))
+    return problem_of(item, key)
 
 
 def _keys(location: Sequence[str]) -> list[str]:
@@ -279,15 +278,3 @@ def _keys(location: Sequence[str]) -> list[str]:
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     model = kind
     return list(model.model_fields)
-
-
-def shown(value: Any) -> str:
-    """A value as it may stand in a message: at most 100 signs, whatever it is."""
-    shortened = reprlib.Repr()
-    shortened.maxlevel, shortened.maxdict, shortened.maxlist = 3, 5, 5
-    shortened.maxstring = shortened.maxother = 80
-    try:
-        text = shortened.repr(value)
-    except ValueError:  # Python writes out no number of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else text[:97] + "…"

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError, shown, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
@@ -108,7 +108,7 @@ def check_vary(tree: Any, fields: Collection[str] | None) -> None:
     else:
         problems = [
             ": must be a grid (setting: [values]), draws (sample: 20, from: …) or a list of "
-            f"variants, not {_shown(tree)}"
+            f"variants, not {shown(tree)}"
         ]
     if problems:
         raise VaryError(problems)
@@ -167,14 +167,14 @@ def _no_setting(key: Any, fields: Collection[str] | None) -> str:
 def _values(key: str, values: Any) -> Iterator[str]:
     """Problems of a list of values."""
     if not isinstance(values, list):
-        yield f"write a list of values, not {_shown(values)}"
+        yield f"write a list of values, not {shown(values)}"
     elif not values:
         yield "the list is empty: name values, or leave the setting out"
     else:
         for value in values:
             yield from _value(key, value)
         seen: set[Any] = set()
-        repeated = {_shown(value) for value in values if _is_known(value, seen)}
+        repeated = {shown(value) for value in values if _is_known(value, seen)}
         yield from (f"{value} occurs twice" for value in sorted(repeated))
 
 
@@ -202,11 +202,11 @@ def _value(key: str, value: Any) -> Iterator[str]:
             Tunable.model_validate({key: value})
         except ValidationError as error:
             message = str(error.errors(include_url=False)[0]["msg"])
-            yield f"{message[0].lower()}{message[1:]}, not {_shown(value)}"
+            yield f"{message[0].lower()}{message[1:]}, not {shown(value)}"
         return
     numbers = value if isinstance(value, list) and value else [value]
     if not isinstance(value, (bool, str)) and not all(map(_is_number, numbers)):
-        yield f"a value is a number, a text, true or false, not {_shown(value)}"
+        yield f"a value is a number, a text, true or false, not {shown(value)}"
 
 
 def _is_number(value: Any) -> bool:
@@ -222,14 +222,14 @@ def _draws(tree: Mapping[str, Any], fields: Collection[str] | None) -> Iterator[
     sample, drawn = tree.get("sample"), tree.get("from")
     if type(sample) is not int or not 1 <= sample <= MOST_DRAWS:
         yield (
-            f".sample: must be a number of draws from 1 to {MOST_DRAWS:,}, not {_shown(sample)}"
+            f".sample: must be a number of draws from 1 to {MOST_DRAWS:,}, not {shown(sample)}"
             if "sample" in tree
             else ".sample: is required: how many configurations each GAN is trained in"
         )
     if isinstance(drawn, dict):
         yield from (f".from{problem}" for problem in _settings(drawn, fields, _range_or_values))
     else:
-        yield f".from: must name settings and what is drawn for them, not {_shown(drawn)}"
+        yield f".from: must name settings and what is drawn for them, not {shown(drawn)}"
     choices = {"method": METHODS, "search": SEARCHES, "objective": OBJECTIVES}
     for key, known in choices.items():
         if key in tree and tree[key] not in known:
@@ -243,15 +243,15 @@ def _range_or_values(key: str, drawn: Any) -> Iterator[str]:
         yield from _values(key, drawn)
         return
     if len(drawn) != 1 or next(iter(drawn)) not in RANGES:
-        yield f"write a list, {{uniform: [low, high]}} or {{log: [low, high]}}, not {_shown(drawn)}"
+        yield f"write a list, {{uniform: [low, high]}} or {{log: [low, high]}}, not {shown(drawn)}"
         return
     ((scale, ends),) = drawn.items()
     lowest = 0.0 if scale == "log" else -math.inf
     if not isinstance(ends, list) or len(ends) != 2 or not all(_is_number(end) for end in ends):
-        yield f"{scale} takes two numbers, [low, high], not {_shown(ends)}"
+        yield f"{scale} takes two numbers, [low, high], not {shown(ends)}"
     elif not lowest < ends[0] < ends[1]:
         above = "numbers above 0, " if scale == "log" else ""
-        yield f"{scale} takes {above}the lower one first, not {_shown(ends)}"
+        yield f"{scale} takes {above}the lower one first, not {shown(ends)}"
     else:
         for end in ends:
             yield from _value(key, end)
@@ -264,7 +264,7 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
     for i, variant in enumerate(tree):
         where = f"[{i}]"
         if not isinstance(variant, dict):
-            yield f"{where}: a variant is a mapping from settings to values, not {_shown(variant)}"
+            yield f"{where}: a variant is a mapping from settings to values, not {shown(variant)}"
             continue
         settings = {key: value for key, value in variant.items() if key != "name"}
         name = variant.get("name")
@@ -272,15 +272,10 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
             yield f"{where}: is empty: name settings and their values"
         if name is not None and not (isinstance(name, str) and _VARIANT_NAME.fullmatch(name)):
             yield (
-                f"{where}.name: {_shown(name)} cannot be part of a file's name: use at most 40 "
+                f"{where}.name: {shown(name)} cannot be part of a file's name: use at most 40 "
                 "letters, digits, '.', '_', '+' and '-'"
             )
         for problem in _settings(settings, fields, _value) if settings else ():
             yield f"{where}{problem}"
         if _is_known(settings, seen):
-            yield f"{where}: {_shown(settings)} occurs twice"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) < 1e15 else "so large a number"
-    return text if len(text) <= 80 else f"{text[:77]}…"
+            yield f"{where}: {shown(settings)} occurs twice"

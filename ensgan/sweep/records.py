@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ensgan.config.vary import Value
-from ensgan.errors import DataError, IntegrityError, problem_of
+from ensgan.errors import DataError, IntegrityError, problem_of, shown
 from ensgan.files import is_whole, read_json, seal, sha256_file, write_json
 
 if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
@@ -33,8 +33,6 @@ if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
 
 _FOLDER = "folder"
 _NAME = re.compile(r"[A-Za-z0-9._+@~-]{1,200}")
-_SHOWN = 60
-"""Characters of an offending value that a message repeats."""
 
 Interval: TypeAlias = tuple[float, float]
 """Start and end of work, seconds since the epoch."""
@@ -60,7 +58,7 @@ StoredPath = Annotated[Path, AfterValidator(_below), PlainSerializer(_relative)]
 
 def _file_safe(name: str) -> str:
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name[:_SHOWN]!r} is no name: it has other signs than letters, digits "
+        raise ValueError(f"{name[:60]!r} is no name: it has other signs than letters, digits "
                          "and ._+@~-")  # fmt: skip
     return name
 
@@ -162,13 +160,12 @@ def _problem(error: ValidationError) -> str:
     """The first problem in words: where, what, and the offending value."""
     item = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in item["loc"]) or "the whole"
-    value = repr(item["input"])
-    value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
     if item["type"] == "missing":
         return f"{key} is missing"
     if item["type"] == "extra_forbidden":
+        value = shown(item["input"])
         return f"{key} ({value}) is unknown to this version of ensgan; was a newer one here?"
-    return problem_of(item, key, value)
+    return problem_of(item, key)
 
 
 class MemberResult(Record):

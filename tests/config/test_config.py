@@ -96,7 +96,7 @@ def test_a_mapping_without_end_is_a_sentence() -> None:
     deep: object = 1
     for _ in range(5000):
         deep = {"a": deep}
-    assert problems({**GOOD, "train": {"gans": ["SNGAN"], "vary": deep}}) == (
+    assert problems({**GOOD, "train": {"gans": ["SNGAN"], "vary": {"width": [deep]}}}) == (
         "is nested too deeply",
     )
 

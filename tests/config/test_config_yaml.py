@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ensgan.config import load_spec
-from ensgan.config.load import MAX_TEXT, read_tree, read_yaml, shown
-from ensgan.errors import ConfigError
+from ensgan.config.load import MAX_TEXT, read_tree, read_yaml
+from ensgan.errors import ConfigError, shown
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
