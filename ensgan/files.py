@@ -63,21 +63,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _not_written(path, error.strerror or str(error)) from error
+        raise not_written(path, error.strerror or str(error)) from error
     except Exception as error:
         # torch does not say that the disk is full (here the half-written file still takes its
         # room), safetensors says it in an error of its own.
         reason = next((sign for sign in _NO_ROOM if sign in str(error)), "")
         if isinstance(error, EnsganError) or not (reason or is_full(path.parent)):
             raise
-        raise _not_written(path, reason or _NO_ROOM[0]) from error
+        raise not_written(path, reason or _NO_ROOM[0]) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
-def _not_written(path: Path, reason: str) -> StoreError:
+def not_written(path: Path, reason: str) -> StoreError:
+    """The error for a place that cannot be written; it tells a full disk from other reasons."""
     full = reason in _NO_ROOM or is_full(path.parent)
     why = _NO_ROOM[0] if full and reason not in _NO_ROOM else reason
     advice = "make room" if full else "check permissions and free space"

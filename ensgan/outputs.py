@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ensgan.errors import InputError, StoreError
+from ensgan.errors import InputError
+from ensgan.files import not_written
 from ensgan.inputs import kind
 
 
@@ -202,10 +203,7 @@ def folder_in_one_step(destination: Path) -> Iterator[Path]:
                     replaced.rename(destination)
                 raise
     except OSError as error:
-        raise StoreError(
-            f"cannot write {destination}: {error.strerror or error}; check permissions and free "
-            "space, then run the same command again"
-        ) from error
+        raise not_written(destination, error.strerror or str(error)) from error
 
 
 def take_lock(lock: int, seconds: float) -> None:
@@ -238,7 +236,7 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         stream = lock_file.open("a")  # a link in a shared folder may lead to a file: it stays
     except OSError as error:
-        raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
+        raise not_written(lock_file, error.strerror or str(error)) from error
     with stream:
         with suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.data.request import SPLITS, Option
-from ensgan.errors import DataError, IntegrityError, StoreError
-from ensgan.files import file_digest, read_npz, sha256_file
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import file_digest, not_written, read_npz, sha256_file
 from ensgan.types import Int64Array
 
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
@@ -196,10 +196,7 @@ def download(
             reason = f"the connection broke: {error}"
             continue
         except OSError as error:
-            raise StoreError(
-                f"cannot write {part} ({error.strerror}): make room or check permissions, then run "
-                "the same command again"
-            ) from error
+            raise not_written(part, error.strerror or str(error)) from error
         if md5_file(part) == md5:
             part.replace(path)
             return

@@ -141,8 +141,8 @@ def load(request: Request) -> Dataset:
         DataError: no file and no download, or a file of another form.
         IntegrityError: the checksum is not the official one and was not accepted.
     """
-    size = request.options.get("source_size") or source_size(request.image_size)
-    info = set_info(request.name, int(size))
+    size = request.number("source_size") or source_size(request.image_size)
+    info = set_info(request.name, size)
     path = request.root / info.file_name
     if kind(path) == "absent":
         _fetch(path, info, request)
@@ -184,12 +184,9 @@ def _assemble(
     """The data set made of a file's arrays, with the labels and licence of ``info``."""
     known = info.class_names if info else ()
     labels, names = reduce_labels(arrays, known, str(request.option("target")), path)
-    channels = request.options.get("channels")
     splits, side = {}, arrays["train_images"].shape[1]
     for split in SPLITS:
-        images = with_channels(
-            arrays[f"{split}_images"], None if channels is None else int(channels)
-        )
+        images = with_channels(arrays[f"{split}_images"], request.number("channels"))
         report = request.on_progress if split == "train" else None
         splits[split] = Samples(resize(images, request.image_size, report), labels[split])
     return Dataset(
@@ -205,7 +202,7 @@ def _assemble(
 
 
 def _fetch(path: Path, info: SetInfo, request: Request) -> None:
-    if not request.options.get("download", True):
+    if not request.options["download"]:
         raise DataError(
             f"{path} does not exist and downloads are off: {info.manual_route} and put it "
             f"into {path.parent}, or name its folder with --data-dir or ENSGAN_DATA"

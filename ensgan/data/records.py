@@ -67,10 +67,9 @@ def build(
     Raises:
         DataError: unusable files, a patient in two splits, or a class too small to split.
     """
-    channels = request.options["channels"]
     preparation = Preparation(
         request.image_size,
-        None if channels is None else int(channels),
+        request.number("channels"),
         str(request.option("window")),
         str(request.option("fit")),
         border,

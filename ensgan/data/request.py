@@ -100,6 +100,11 @@ class Request:
             raise DataError(f"{self.name}: option '{name}' must be set")
         return value
 
+    def number(self, name: str) -> int | None:
+        """The value of an option of whole numbers, None when unset."""
+        value = self.options[name]
+        return None if value is None else int(value)
+
     def text(self, name: str) -> str | None:
         """The value of a text option, None when unset."""
         value = self.options[name]
