@@ -30,7 +30,7 @@ STAR = "★ "
 LABELLED = 45
 """Members up to which every row of the overlap map has a label that can be read."""
 _RESOLUTION = 120
-_ON_PAGES = (5.6, 4.1)
+ON_PAGES = (5.6, 4.1)
 """Inches of a drawing on a page: its letters are then as large as those of the text."""
 _MARKS = (b"Software\0ensgan", b'<meta name="generator" content="ensgan">')
 
@@ -77,34 +77,24 @@ def front_title(front: Front) -> str:
 
 def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     """The front as a PNG file's content; ``selected`` is marked."""
-    figure = _front_figure(front, selected)
+    figure = front_figure(front, selected)
     figure.axes[0].set_title(front_title(front), fontsize=10)
     return png(figure)
 
 
-def front_svg(
-    front: Front,
-    selected: FrontPoint | None,
-    points: Sequence[Mapping[str, str]],
-    others: Mapping[str, Float64Array] = NONE,
-) -> Markup:
-    """The front as an SVG element for a page.
-
-    Args:
-        front, selected: what is drawn.
-        points: attributes of each point's mark in the front's order; ``title`` becomes the text
-            shown under the pointer.
-        others: other ensembles by what they are called, first and second objective: [n,2].
-    """
-    return inline_svg(_front_figure(front, selected, others, _ON_PAGES), {POINTS: points})
-
-
-def _front_figure(
+def front_figure(
     front: Front,
     selected: FrontPoint | None,
     others: Mapping[str, Float64Array] = NONE,
     size: tuple[float, float] = (7, 5),
 ) -> Any:
+    """The front with its legend.
+
+    Args:
+        front, selected: what is drawn.
+        others: other ensembles by what they are called, first and second objective: [n,2].
+        size: in inches.
+    """
     figure, axes = new_figure(*size)
     for (label, values), marker in zip(others.items(), ".Ds", strict=False):
         look = {"color": "0.6", "s": 10} if len(values) > 1 else {"color": "C1", "s": 40}
@@ -122,7 +112,7 @@ def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Ma
         metric: its key.
         label: what the axis is called.
     """
-    figure, axes = new_figure(_ON_PAGES[0], 0.8 + 0.3 * len(rows))
+    figure, axes = new_figure(ON_PAGES[0], 0.8 + 0.3 * len(rows))
     ends = []
     for place, row in enumerate(rows):
         spread = row["metrics"][metric]
@@ -248,7 +238,8 @@ def inline_svg(
 
     Args:
         figure: what to draw.
-        marks: by identifier of a scatter's collection, the attributes of each of its marks.
+        marks: by identifier of a scatter's collection, the attributes of each of its marks in
+            order; ``title`` becomes the text shown under the pointer.
     """
     import matplotlib
 

@@ -188,11 +188,9 @@ def _front_drawing(
                 "title": label,
             }
         )
-    return {
-        "axes": front.axes,
-        "rows": rows,
-        "svg": figures.front_svg(ordered, selected, marks, others),
-    }
+    figure = figures.front_figure(ordered, selected, others, figures.ON_PAGES)
+    svg = figures.inline_svg(figure, {figures.POINTS: marks})
+    return {"axes": front.axes, "rows": rows, "svg": svg}
 
 
 def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:

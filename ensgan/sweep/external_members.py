@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from ensgan.data.pool import read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import BLANK, MemberScorer, Scoring, belongs, sample_labels
@@ -58,20 +59,36 @@ class ExternalJob:
     scoring: Scoring
 
 
-def external_jobs(resolved: Resolved, inputs: Inputs) -> list[ExternalJob]:
-    """One job per generator of the spec's ``members``, in its order."""
+def make_members(
+    resolved: Resolved,
+    inputs: Inputs,
+    known: Mapping[str, MemberResult],
+    executor: Callable[[], Executor],
+    on_member: Callable[[MemberResult], None],
+) -> None:
+    """Make members of the spec's generators, in its order; those made before are not made again.
+
+    Args:
+        known: members that this sweep has.
+        executor: asked only when a member has to be made.
+        on_member: called for every member.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
     names, training_set = resolved.dataset.class_names, inputs.dataset.splits["train"]
-    return [
-        ExternalJob(member, names, training_set, resolved.spec.sample, inputs.scoring)
-        for member in resolved.spec.members
-        if member.sweep is None
-    ]
-
-
-def known_external_member(job: ExternalJob) -> MemberResult | None:
-    """The member that an earlier session made of the same images, or None."""
-    _, key = _named_samples(job)
-    return _known(job, key)
+    missing = []
+    for member in resolved.spec.members:
+        if member.sweep is None:
+            job = ExternalJob(member, names, training_set, resolved.spec.sample, inputs.scoring)
+            # To look for an unknown one would read its images here and again in its task.
+            made = _known(job, _named_samples(job)[1]) if member.name in known else None
+            if made is None:
+                missing.append(job)
+            else:
+                on_member(made)
+    if missing:
+        executor().map(_make_member, missing, on_done=on_member, needs=Needs.on("auto"))
 
 
 def _known(job: ExternalJob, key: str) -> MemberResult | None:
@@ -82,7 +99,7 @@ def _known(job: ExternalJob, key: str) -> MemberResult | None:
     return None
 
 
-def make_external_member(job: ExternalJob) -> MemberResult:
+def _make_member(job: ExternalJob) -> MemberResult:
     """Keep, embed and score the images of one generator, or find that done.
 
     Raises:

@@ -138,7 +138,16 @@ def resolve(
         evaluate = spec.evaluate.model_copy(update={"strategies": fitting})
         spec = spec.model_copy(update={"evaluate": evaluate})
         resolved = replace(resolved, spec=spec)
-    problems = problems_of(spec, dataset, asked, resolved.names, problems)
+    problems += data_problems(asked, dataset, on_gpu=bool(spec.cluster.gpus_per_trial))
+    problems += _collisions("train.vary", [each.name for each in asked])
+    problems += _collisions("members", [member.name for member in spec.members])
+    problems += [problem for member in spec.members if (problem := _external_problem(member))]
+    pool = resolved.names
+    if len(pool) < 2 and not problems:  # other problems may be why the pool is small
+        problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
+    problems += _evaluation_problems(spec, dataset, pool, is_trained=bool(asked))
+    problems += _rule_problems(spec, dataset)
+    problems += _class_problems(spec, dataset)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return resolved
@@ -199,34 +208,6 @@ def gan_rows(spec: SweepSpec, drawn: Mapping[str, Values]) -> dict[str, zoo.GANS
     for plugin in spec.train.plugins:
         load_plugin(Path(plugin))
     return {each.name: each.row for each in configurations(spec, many=True, drawn=drawn)[0]}
-
-
-def problems_of(
-    spec: SweepSpec,
-    dataset: Dataset,
-    asked: Sequence[Configuration],
-    pool: Sequence[str],
-    known: Sequence[str],
-) -> list[str]:
-    """All problems of a sweep of these configurations on this data.
-
-    Args:
-        pool: names of all members, in pool order.
-        known: problems of the configurations themselves.
-    """
-    on_gpu = bool(spec.cluster.gpus_per_trial)
-    problems = [*known, *data_problems(asked, dataset, on_gpu=on_gpu)]
-    problems += _collisions("train.vary", [each.name for each in asked])
-    problems += _collisions("members", [member.name for member in spec.members])
-    problems += [problem for member in spec.members if (problem := _external_problem(member))]
-    if len(pool) < 2 and not problems:  # other problems may be why the pool is small
-        problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
-    return [
-        *problems,
-        *_evaluation_problems(spec, dataset, pool, is_trained=bool(asked)),
-        *_rule_problems(spec, dataset),
-        *_class_problems(spec, dataset),
-    ]
 
 
 def data_problems(asked: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:

@@ -13,7 +13,7 @@ from ensgan.search import cautions, member_intra_d, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.external_members import bring_inputs, bring_members, external_jobs
+from ensgan.sweep.external_members import bring_inputs, bring_members, make_members
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, choose_sampling, generator_files, write_inputs
@@ -167,8 +167,10 @@ class RunningSweep:
         pool = PoolInProgress(self.executor, self.clock, self.manifest, self.resolved)
         if self.spec.members:  # first, so that a mistake in them shows before all the training
             with self.clock.stage("members"):
-                pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
-                pool.add_external(external_jobs(self.resolved, inputs))
+                known = self.manifest.value.members
+                for member in bring_members(self.resolved, inputs, known):
+                    pool.add(member)
+                make_members(self.resolved, inputs, known, self.executor, pool.add)
         with self.clock.stage("train"):
             self._is_training = True
             drawn = train_rounds(self.resolved, inputs, pool, self.requests)
@@ -243,8 +245,9 @@ class RunningSweep:
         return classifiers.compare(classifiers.jobs(strategies, asked.repeats))
 
     def _on_classifier(self, value: dict[str, Any]) -> None:
-        """Pass on the result of one classifier."""
-        self._on_work(value)
+        """Pass on the result of one classifier, and count its time if it was trained now."""
+        if not value["cached"]:
+            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
         self._progress(self._stage)(value["done"], value["of"])
         result = value["result"]
         fields = {
@@ -253,11 +256,6 @@ class RunningSweep:
             "metrics": result["metrics"],
         }
         self.on_event(Event("strategy", fields))
-
-    def _on_work(self, value: dict[str, Any]) -> None:
-        """Count the time that a classifier took, if it was trained now."""
-        if not value["cached"]:
-            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_event(

@@ -8,12 +8,7 @@ from typing import Any
 
 from ensgan.errors import EnsganError
 from ensgan.sweep.events import Event, StageClock
-from ensgan.sweep.executor import Executor, Needs
-from ensgan.sweep.external_members import (
-    ExternalJob,
-    known_external_member,
-    make_external_member,
-)
+from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob, purpose_seed
@@ -73,31 +68,6 @@ class PoolInProgress:
         self.trained: list[MemberJob] = []
         self._heartbeats: dict[str, Mapping[str, Any]] = {}
 
-    def add(self, members: Sequence[MemberResult]) -> None:
-        """Take in members that are finished."""
-        for member in members:
-            self._on_member(member)
-
-    def add_external(self, jobs: Sequence[ExternalJob]) -> None:
-        """Take in the generators from elsewhere.
-
-        Raises:
-            InputError: one of them cannot be used.
-        """
-        made_before = self.manifest.value.members
-        missing = []
-        for job in jobs:
-            # To look for an unknown one would read its images here and again in its task.
-            known = known_external_member(job) if job.member.name in made_before else None
-            if known is None:
-                missing.append(job)
-            else:
-                self._on_member(known)
-        if missing:
-            self.executor().map(
-                make_external_member, missing, on_done=self._on_member, needs=Needs.on("auto")
-            )
-
     def train(self, jobs: Sequence[MemberJob], requests: Requests | None = None) -> None:
         """Train the GANs.
 
@@ -113,7 +83,7 @@ class PoolInProgress:
             return
         self.trained = list(missing)
         failed = self.executor().grow(
-            missing, on_member=self._on_member, on_event=self._on_event, requests=requests
+            missing, on_member=self.add, on_event=self._on_event, requests=requests
         )
         self.manifest.add_failures(failed)
         self.measured.learn([(job, self._took(job.name)) for job in self.trained], self.shape)
@@ -131,7 +101,7 @@ class PoolInProgress:
                 unknown.add(job.name)
             for member in finished or ():
                 if member.name not in self.members:
-                    self._on_member(member)
+                    self.add(member)
         if not unknown:
             return []
         # Not earlier: estimating costs builds every network, and imports for seconds.
@@ -165,7 +135,8 @@ class PoolInProgress:
             )
         return members
 
-    def _on_member(self, result: MemberResult) -> None:
+    def add(self, result: MemberResult) -> None:
+        """A member is finished."""
         self.members[result.name] = result
         self.clock.work.extend(result.work)
         self.clock.on_event(

@@ -51,7 +51,8 @@ def with_costs(
 
     Efforts are seconds where a row was measured before, and in proportion to those elsewhere.
     """
-    known = measured.look_up(jobs, shape)
+    trainings = [(job.row, job.settings) for job in jobs]
+    known = measured.look_up(trainings, shape, jobs[0].classes)
     estimates = [_estimated_effort(job, shape) for job in jobs]
     per_step = [entry.get("seconds_per_step") for entry in known]
     # The median, so that one training measured on a busy machine does not distort all others.
@@ -148,10 +149,10 @@ class Rates:
     def seconds_per_step(self, gan: Configuration, work: StepWork) -> float:
         """Seconds per step of a configuration whose steps do this work."""
         shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
-        on_gpu = self.device != "cpu"
-        known = self.measured.seconds_per_step(
-            gan.row.to_json(), gan.settings, shape, classes, on_gpu=on_gpu
-        )
+        (entry,) = self.measured.look_up([(gan.row.to_json(), gan.settings)], shape, classes)
+        # Only trainings on GPUs record memory, which tells where this one was measured.
+        is_here = bool(entry.get("memory_bytes")) == (self.device != "cpu")
+        known = entry.get("seconds_per_step") if is_here else None
         precision = self._precision(gan.settings)
         self._precisions[precision + " (auto)" * (gan.settings.precision == "auto")] = None
         self._asked, self._known = self._asked + 1, self._known + (known is not None)

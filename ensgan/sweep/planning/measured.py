@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,26 +47,19 @@ class Measured:
         """The file of the storage that holds a sweep's folder."""
         return cls(sweep.parents[1] / "measured.json")
 
-    def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
-        """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
-        entries = self._entries()
-        if not entries:
-            return [{}] * len(jobs)
-        return [entries.get(_key(job.row, job.settings, shape, job.classes), {}) for job in jobs]
-
-    def seconds_per_step(
+    def look_up(
         self,
-        row: Mapping[str, Any],
-        settings: TrainSettings,
+        trainings: Iterable[tuple[Mapping[str, Any], TrainSettings]],
         shape: ImageShape,
         classes: int,
-        *,
-        on_gpu: bool,
-    ) -> float | None:
-        """What a training of this row took on this storage; None if none was measured."""
-        entry = self._entries().get(_key(row, settings, shape, classes), {})
-        # Only trainings on GPUs record memory, which tells where this one was measured.
-        return entry.get("seconds_per_step") if bool(entry.get("memory_bytes")) == on_gpu else None
+    ) -> list[Mapping[str, Any]]:
+        """Of each row, trained so, ``seconds_per_step`` and (on a GPU) ``memory_bytes``, if known.
+
+        Args:
+            trainings: rows as JSON and their settings.
+        """
+        entries = self._entries()
+        return [entries.get(_key(*each, shape, classes), {}) for each in trainings]
 
     def learn(
         self,

@@ -142,10 +142,13 @@ def configurations(
         remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
         return (), [*problems, f"train.vary: makes {count:,} configurations: {remedy}"]
     known = drawn if searched(tree) else None
-    combinations = _combinations(tree, gans, spec, problems) if known is None else ()
+    draws: Sequence[Values] = []
+    if is_draws(tree) and known is None:
+        draws = _draw(tree, gans, spec, problems)
     for gan in gans:
         if known is not None:
-            combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
+            draws = [known[name] for name in known if row_of(name) == gan.name]
+        combinations = _combinations(tree, gan, draws)
         made += _of_gan(gan, combinations, keys, problems, is_drawn=is_draws(tree))
     return tuple(made), list(dict.fromkeys(problems))
 
@@ -179,40 +182,28 @@ def _count(tree: Any, gan: _Gan) -> int:
     return math.prod(len(values) for key, values in tree.items() if key in gan.own)
 
 
-def _combinations(
-    tree: Any, gans: Sequence[_Gan], spec: SweepSpec, problems: list[str]
-) -> Sequence[_Combination] | Mapping[str, Sequence[Any]]:
-    """Combinations of values, or a grid of them, which each GAN makes of the settings it has."""
+def _combinations(tree: Any, gan: _Gan, draws: Sequence[Values]) -> Iterator[_Combination]:
+    """Combinations of values; those of a grid are of the settings that the GAN has."""
     if isinstance(tree, list):
-        return [
-            (variant.get("name"), {k: v for k, v in variant.items() if k != "name"})
-            for variant in tree
-        ]
-    if not is_draws(tree):
-        return dict(tree)
-    settings = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
-    drawn = _draw(tree, settings, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
-    if len(drawn) < tree["sample"]:
-        problems.append(
-            f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "
-            f"{len(drawn)} different configurations: write a grid of lists instead"
-        )
-    return [(None, values) for values in drawn]
+        for variant in tree:
+            yield variant.get("name"), {k: v for k, v in variant.items() if k != "name"}
+    elif is_draws(tree):
+        yield from ((None, values) for values in draws)
+    else:
+        has = [key for key in tree if key in gan.own]
+        for values in product(*(tree[key] for key in has)):
+            yield None, dict(zip(has, values, strict=True))
 
 
 def _of_gan(
     gan: _Gan,
-    combinations: Sequence[_Combination] | Mapping[str, Sequence[Any]],
+    combinations: Iterable[_Combination],
     keys: Sequence[str],
     problems: list[str],
     *,
     is_drawn: bool = False,
 ) -> list[Configuration]:
     """All configurations of a GAN; of those that dropped or drawn values make equal, one."""
-    if isinstance(combinations, Mapping):
-        has = [key for key in combinations if key in gan.own]
-        grid = product(*(combinations[key] for key in has))
-        combinations = [(None, dict(zip(has, values, strict=True))) for values in grid]
     converted: dict[tuple[str, Any], Value] = {}
     defaults = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
     made_so_far: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
@@ -271,15 +262,12 @@ def _spelled(value: Any) -> str:
 
 
 def _draw(
-    tree: Mapping[str, Any], example: Mapping[str, Any], multiple: int, seed: int
+    tree: Mapping[str, Any], gans: Sequence[_Gan], spec: SweepSpec, problems: list[str]
 ) -> list[dict[str, Any]]:
     """Different draws from ranges and lists; a larger sample begins with the same draws.
 
     Args:
         tree: ``sample``, ``from`` and ``method`` as the spec has checked them.
-        example: a value of every field of a part, which tells whole numbers from others.
-        multiple: of which drawn ``steps`` are one.
-        seed: of the draws.
 
     Returns:
         ``sample`` of them, or as many as 20 times as many draws have found.
@@ -287,7 +275,9 @@ def _draw(
     from scipy.stats import qmc
 
     drawn = tree["from"]
-    random = np.random.default_rng(seed)
+    # A value of every setting, which tells whole numbers from others.
+    example = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
+    random = np.random.default_rng(purpose_seed(spec.seed, "vary"))
     halton = qmc.Halton(len(drawn), scramble=True, seed=random)
     different: dict[str, dict[str, Any]] = {}
     for _ in range(20 * tree["sample"]):
@@ -298,11 +288,16 @@ def _draw(
                 for point, (key, of) in zip(points, drawn.items(), strict=True)
             },
             drawn,
-            multiple,
+            spec.train.snapshots,
         )
         different.setdefault(repr(values), values)
         if len(different) == tree["sample"]:
             break
+    else:
+        problems.append(
+            f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "
+            f"{len(different)} different configurations: write a grid of lists instead"
+        )
     return list(different.values())
 
 
