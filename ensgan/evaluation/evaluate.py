@@ -151,9 +151,8 @@ def evaluate_sweep(
         DataError: a split lacks a class, or members do not fit the data.
     """
     begin = time.time()
-    dataset = sweep.dataset.read()
+    dataset = sweep.dataset.load()
     downstream.check_dataset(dataset)
-    sweep.dataset.check(dataset)
     # Before the rule trains anything, since bad names would fail only after that.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)

@@ -186,7 +186,16 @@ def record_bundle(
     run_id = store.create_run(
         name,
         kind="sweep",
-        params=_params(pool, front, versions),
+        params={
+            "dataset": dataset,
+            "dataset.key": key,
+            **views.code(versions),
+            **views.version_params(versions),
+            "members": len(pool.members),
+            "sampler": front.sampler,
+            "seed": front.seed,
+            "trials": front.trials,
+        },
         tags={
             TAG_DATASET: dataset,
             "ensgan.source": "outside generators",
@@ -219,17 +228,3 @@ def record_bundle(
         raise
     store.finish(run_id)
     return run_id
-
-
-def _params(pool: ImagePool, front: Front, versions: Mapping[str, Any]) -> dict[str, object]:
-    """Parameters and tags of a bundle's run: pool, search, code."""
-    return {
-        "dataset": str(pool.facts.get("name", "")),
-        "dataset.key": pool.facts.get("key", ""),
-        **views.code(versions),
-        **views.version_params(versions),
-        "members": len(pool.members),
-        "sampler": front.sampler,
-        "seed": front.seed,
-        "trials": front.trials,
-    }

@@ -77,6 +77,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
 
     Raises:
         InputError: no such run, it is not a sweep, or its real images are not here.
+        DataError: what it recorded is damaged.
         StoreError: the store cannot be reached.
     """
     record = store.get(run_id)
@@ -88,8 +89,13 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         return store.read(run_id, path) if path in files else None
 
     def parsed(path: str, look: Callable[[Any], None] = lambda value: None) -> Any:
-        content = read(path)
-        return None if content is None else _parsed(content, f"{path} of run {run_id}", look)
+        """JSON of a recorded file, after checking that it has what the page shows."""
+        if (content := read(path)) is None:
+            return None
+        value = parse_json(content, f"{path} of run {run_id}")
+        with explained(f"{path} of run {run_id} cannot be shown, it is damaged or lacks something"):
+            look(value)
+        return value
 
     source = f"manifest.json of run {run_id}"
     # Its paths are not followed: what they name may lie on another machine.
@@ -142,18 +148,6 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
         if child.kind == "gan" and path in store.files(child.run_id):
             grids[child.name] = store.read(child.run_id, path)
     return grids
-
-
-def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
-    """JSON of a recorded file, after checking that it has what the page shows.
-
-    Raises:
-        DataError: it is damaged or something else.
-    """
-    value = parse_json(content, source)
-    with explained(f"{source} cannot be shown, it is damaged or lacks something"):
-        look(value)
-    return value
 
 
 def _validation(value: Any) -> None:

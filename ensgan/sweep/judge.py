@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ensgan import downstream
 from ensgan.downstream import LabelConsistency, LabelledFeatures, LinearProbe
@@ -14,7 +13,7 @@ from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import LabelRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.text import some
-from ensgan.types import Float32Array, read_labels
+from ensgan.types import read_labels
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
     except DataError as error:
         return Judge(None, None, str(error).partition(":")[0])
     probe = LinearProbe(
-        LabelledFeatures(_mapped(inputs.scoring.reference), dataset.train.labels),
-        LabelledFeatures(_mapped(inputs.held_out(dataset.val)), dataset.val.labels),
+        LabelledFeatures(map_array(inputs.scoring.reference, larger=True), dataset.train.labels),
+        LabelledFeatures(map_array(inputs.held_out(dataset.val), larger=True), dataset.val.labels),
         {member.name: _member(member) for member in members},
         dataset.num_classes,
     )
@@ -62,14 +61,9 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
 
 
 def _member(member: MemberResult) -> LabelledFeatures:
-    features = _mapped(member.unchanged("features"))
+    features = map_array(member.unchanged("features"), larger=True)
     # With another extractor perhaps only the first images were embedded.
     return LabelledFeatures(features, read_labels(member.unchanged("samples"))[: len(features)])
-
-
-def _mapped(path: Path) -> Float32Array:
-    features: Float32Array = map_array(path, larger=True)
-    return features
 
 
 RULE = "validated"

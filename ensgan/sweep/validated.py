@@ -177,20 +177,13 @@ def _record(
     choice: downstream.ValidatedChoice, shortlist: Sequence[downstream.Candidate]
 ) -> dict[str, Any]:
     """A choice as it is stored."""
-
-    def shown(candidate: downstream.Candidate) -> dict[str, Any]:
-        return {name: getattr(candidate, name) for name in ("members", "intra_d", "sources")}
-
-    def ranked(finalist: downstream.Ranked) -> dict[str, Any]:
-        figures = {k: v for k, v in asdict(finalist).items() if k != "candidate"}
-        return {**shown(finalist.candidate), **figures}
-
+    finalists = [asdict(finalist) for finalist in choice.ranking]
     return {
         "members": choice.chosen.members,
         "reason": choice.reason,
         "trained": choice.trained,
-        "finalists": [ranked(each) for each in choice.ranking],
-        "shortlist": [shown(candidate) for candidate in shortlist],
+        "finalists": [{**finalist.pop("candidate"), **finalist} for finalist in finalists],
+        "shortlist": [asdict(candidate) for candidate in shortlist],
     }
 
 
@@ -209,30 +202,25 @@ def _choose(
         return downstream.choose_unvalidated(shortlist, why), shortlist
     if len(whole) == 1:
         return downstream.choose_unvalidated(whole, "there is only one ensemble"), shortlist
+    done = asked = 0
+
+    def validate(
+        trials: Sequence[downstream.ValidationTrial],
+    ) -> Sequence[downstream.ValidationResult]:
+        nonlocal done, asked
+        asked += len(trials)
+        results = []
+        for trial in trials:
+            results += probe([trial])
+            done += 1
+            on_progress(done, asked)
+        return results
+
     choice = downstream.choose_validated(
         whole,
         pool.candidate_scores,
-        _Told(probe, on_progress),
+        validate,
         seed=0,
         most_members=pool.largest,
     )
     return choice, shortlist
-
-
-class _Told:
-    """A probe that reports its progress."""
-
-    def __init__(self, probe: downstream.LinearProbe, on_progress: OnProgress) -> None:
-        self.probe, self.on_progress = probe, on_progress
-        self.done = self.asked = 0
-
-    def __call__(
-        self, trials: Sequence[downstream.ValidationTrial]
-    ) -> Sequence[downstream.ValidationResult]:
-        self.asked += len(trials)
-        results = []
-        for trial in trials:
-            results += self.probe([trial])
-            self.done += 1
-            self.on_progress(self.done, self.asked)
-        return results
