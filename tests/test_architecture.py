@@ -29,7 +29,7 @@ LAYERS = (
     {"sweep"},
     {"evaluation"},
     {"report"},
-    {"cluster", "recording"},
+    {"cluster"},
     {"launch"},
     {"cli"},
 )

@@ -68,7 +68,7 @@ def bank(
     from ensgan import __version__
     from ensgan.data.pool import check_name
     from ensgan.ensemble.external import describe, draw_bank, open_sampler
-    from ensgan.recording.external_ensemble import add_bank, claim_bank
+    from ensgan.report.external_ensemble import add_bank, claim_bank
 
     chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
     claim_bank(pool, chosen, force=force)
@@ -139,7 +139,7 @@ def bundle(
     """
     from ensgan.ensemble import is_whole_ensemble, load_ensemble
     from ensgan.outputs import claim_folder
-    from ensgan.recording import external_ensemble as outside
+    from ensgan.report import external_ensemble as outside
     from ensgan.search import cautions, member_intra_d, select
     from ensgan.types import Front, PoolScores
 

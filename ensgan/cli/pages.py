@@ -34,7 +34,7 @@ def ui(
 
     Example: ensgan ui quickstart --port 5001
     """
-    from ensgan.recording.views import REPORT
+    from ensgan.report.views import REPORT
 
     store = runs.open_recorded(uri, storage)
     if run == "latest" and not store.find():
@@ -91,9 +91,9 @@ def report(
     Example: ensgan report quickstart -o report.html
     """
     from ensgan.outputs import claim_output
-    from ensgan.recording.views import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
+    from ensgan.report.views import log_report
     from ensgan.store import default_storage
 
     if (Path(run) / "ensemble.json").is_file():

@@ -24,7 +24,7 @@ from ensgan.evaluation.evaluate import (
 from ensgan.evaluation.finished_sweep import FinishedSweep, OnStage, open_sweep, rescore
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.launch.executors import executor_at
-from ensgan.recording.state import record_evaluation
+from ensgan.report.record_state import record_evaluation
 from ensgan.search import Evaluator, pool_key
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.executor import Executor

@@ -15,7 +15,7 @@ from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here
 from ensgan.launch.finished import remember
-from ensgan.recording.record import Recording
+from ensgan.report.record import Recording
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, SweepResult, ignore, warning
 from ensgan.sweep.executor import Executor, grow_here

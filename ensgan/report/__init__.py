@@ -1,1 +1,1 @@
-"""Plots and HTML pages."""
+"""What is recorded of a sweep, and how it is shown: runs of a store, plots, pages."""

@@ -16,7 +16,7 @@ from ensgan import ensemble
 from ensgan.data import load_dataset
 from ensgan.errors import ConfigError, InputError
 from ensgan.launch import sweep as launch
-from ensgan.recording.views import description
+from ensgan.report.views import description
 from ensgan.sweep.events import Event, SweepResult
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.live.status import sweep_status

@@ -16,7 +16,7 @@ from ensgan.cli.run_tables import summary
 from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
-from ensgan.recording.record import Recording
+from ensgan.report.record import Recording
 from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import SweepFolder
 

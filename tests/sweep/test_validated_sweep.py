@@ -15,9 +15,9 @@ from made_sweep import blobs
 from ensgan.config import SweepSpec
 from ensgan.downstream import LinearProbe
 from ensgan.errors import ConfigError, InputError, IntegrityError
-from ensgan.recording.views import members_csv
 from ensgan.report.content import collect
 from ensgan.report.page import render
+from ensgan.report.views import members_csv
 from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import find_sweep
 from ensgan.sweep.live.status import sweep_status

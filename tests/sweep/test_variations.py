@@ -15,7 +15,7 @@ from ensgan.cluster.trial_queue import ranks, trial_requests
 from ensgan.config import parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
-from ensgan.recording import views
+from ensgan.report import views
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.planning.plan import make_plan
 from ensgan.sweep.planning.sweep_file import known_names

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import ensgan.store as stores
-from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_bytes
 from ensgan.inputs import explained
-from ensgan.recording import views
-from ensgan.recording.state import RecordState
-from ensgan.report import content, figures, page
+from ensgan.report import content, figures, page, views
+from ensgan.report.record_state import RecordState
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
@@ -256,14 +254,7 @@ class Recording:
         size = float(len(selected.members))
         proof = views.downstream_metrics(read_json(table))
         self.store.log_metrics(parent, {**proof, **selected.objectives(), "size": size})
-        self.store.set_tags(
-            parent,
-            {
-                stores.TAG_SELECTED: ",".join(selected.members),
-                "ensgan.rule": selected.rule,
-                TAG_DIGEST: ensemble_digest(folder),
-            },
-        )
+        self.store.set_tags(parent, views.chosen_tags(selected.members, selected.rule, folder))
         for gan in dict.fromkeys(map(gan_of, selected.members)):
             chosen = [name for name in selected.members if gan_of(name) == gan]
             self.store.set_tags(self.state.runs[gan], {stores.TAG_SELECTED: ",".join(chosen)})

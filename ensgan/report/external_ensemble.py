@@ -14,9 +14,9 @@ from ensgan.data.pool import ImagePool, check_name
 from ensgan.errors import InputError, IntegrityError
 from ensgan.files import content_key, write_json, write_npz
 from ensgan.outputs import claim_output
-from ensgan.recording import views
+from ensgan.report import views
 from ensgan.search import cautions, member_intra_d, pool_key
-from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_SELECTED, RunStore
+from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.types import Front, Int64Array, PoolScores, Selection, UInt8Array
 
@@ -215,14 +215,7 @@ def record_bundle(
             front.save(Path(place) / "front.json")
             store.log_file(run_id, Path(place) / "front.json")
         store.log_metrics(run_id, point.named())
-        store.set_tags(
-            run_id,
-            {
-                TAG_SELECTED: ",".join(point.members),
-                "ensgan.rule": selection.rule,
-                ensemble.TAG_DIGEST: ensemble.ensemble_digest(folder),
-            },
-        )
+        store.set_tags(run_id, views.chosen_tags(point.members, selection.rule, folder))
     except BaseException:
         store.finish(run_id, "failed")
         raise

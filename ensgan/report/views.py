@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ensgan.downstream.statistics import RANKED, headline
+from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.report.content import Content, by_gan, cautions, grown_from
 from ensgan.search import find_form
-from ensgan.store import TAG_DATASET, RunStore
+from ensgan.store import TAG_DATASET, TAG_SELECTED, RunStore
 from ensgan.store.record import NOTHING
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.planning.measured import History
@@ -64,6 +65,15 @@ def grown_tags(manifest: Manifest) -> dict[str, str]:
     if manifest.earlier is None or not sentence:
         return {}
     return {"ensgan.grown_from": manifest.earlier.run or "unrecorded", "ensgan.grown": sentence}
+
+
+def chosen_tags(members: Sequence[str], rule: str, folder: Path) -> dict[str, str]:
+    """Tags of a sweep's run that name G*, its rule and its artifact."""
+    return {
+        TAG_SELECTED: ",".join(members),
+        "ensgan.rule": rule,
+        TAG_DIGEST: ensemble_digest(folder),
+    }
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:

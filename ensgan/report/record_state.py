@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import InputError
 from ensgan.files import content_key, write_json
-from ensgan.recording import views
+from ensgan.report import views
 from ensgan.report.content import leaves
 from ensgan.store import TAG_REPLACED, RunStore
 from ensgan.sweep.environment import environment

@@ -1,1 +1,0 @@
-"""What is recorded of a sweep, and how it is shown."""
