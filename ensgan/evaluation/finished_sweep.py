@@ -195,14 +195,15 @@ def rescore(
     front, *_ = find_front(inputs, scores, members, partial(on_stage, "search"))
     # Nothing is trained here: ``validated`` is then the largest first objective.
     rule = spec.select.rule if spec.select.rule != RULE else "knee"
-    columns = zip(scores.density, scores.coverage, scores.intra_d, strict=True)
-    names = ("density", "coverage", "intra_d")
-    values = [dict(zip(names, map(float, row), strict=True)) for row in columns]
+    columns = zip(members, scores.density, scores.coverage, scores.intra_d, strict=True)
     return replace(
         sweep,
         spec=spec,
         members=tuple(
-            member.model_copy(update=row) for member, row in zip(members, values, strict=True)
+            member.model_copy(
+                update={"density": float(density), "coverage": float(cover), "intra_d": float(d)}
+            )
+            for member, density, cover, d in columns
         ),
         scores=scores,
         front=front,

@@ -31,7 +31,7 @@ class RunBook:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._state = path, RecordFile()
         self.runs: dict[str, str] = {}
         self._done: dict[str, None] = {}
 
@@ -55,7 +55,8 @@ class RunBook:
 
     def save(self) -> None:
         """Write the file."""
-        write_json(self.path, RecordFile(runs=self.runs, done=tuple(self._done)).tree())
+        now = self._state.model_copy(update={"runs": self.runs, "done": tuple(self._done)})
+        write_json(self.path, now.tree())
 
 
 class RecordState(RunBook):
@@ -64,8 +65,6 @@ class RecordState(RunBook):
     def __init__(self, path: Path, store: RunStore) -> None:
         super().__init__(path)
         self.store = store
-        self._state = RecordedRuns()
-        self._earlier: tuple[RecordedRuns, ...] = ()
 
     def open(self, spec: Mapping[str, Any], name: str) -> None:
         """Read the state of a spec; the run of an earlier spec that never ended is ended now.
@@ -84,14 +83,14 @@ class RecordState(RunBook):
         state = next((each for each in states if self._is_ours(each, spec, name)), None)
         if state is not latest and latest.runs:
             self._end_if_running(latest, name)
-        self._earlier = tuple(each for each in states if each is not state)
+        earlier = tuple(each for each in states if each is not state)
         state = state or RecordedRuns()
-        self.runs = dict(state.runs)
-        self._done = dict.fromkeys(state.done)
-        self._state = RecordedRuns(
+        self.runs, self._done = dict(state.runs), dict.fromkeys(state.done)
+        self._state = RecordFile(
             key=content_key(spec, self.store.uri),
             uri=self.store.uri,
             nonce=state.nonce or uuid.uuid4().hex,
+            earlier=earlier,
         )
 
     def _is_ours(self, state: RecordedRuns, spec: Mapping[str, Any], name: str) -> bool:
@@ -109,12 +108,6 @@ class RecordState(RunBook):
     def token(self, name: str) -> str:
         """A unique text by which this run is found if the answer to its creation got lost."""
         return f"{self._state.nonce}:{name}"
-
-    def save(self) -> None:
-        """Write the file."""
-        values = {**self._state.tree(), "runs": self.runs, "done": tuple(self._done)}
-        file = RecordFile.model_construct(**{**values, "earlier": self._earlier})
-        write_json(self.path, file.tree())
 
     def _end_if_running(self, state: RecordedRuns, name: str) -> None:
         run_id = state.runs.get(name)

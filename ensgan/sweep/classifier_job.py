@@ -264,18 +264,15 @@ class Classifiers:
         values: dict[Path, dict[str, Any]] = {}
         counted = itertools.count(1)
 
-        def on_done(value: dict[str, Any]) -> None:
-            self.on_done({**value, "done": next(counted), "of": len(different)})
-
-        def all_done(several: Sequence[dict[str, Any]]) -> None:
+        def on_done(several: Sequence[dict[str, Any]]) -> None:
             for value in several:
-                on_done(value)
+                self.on_done({**value, "done": next(counted), "of": len(different)})
 
         for path, job in different.items():
             known = known_result(job)
             if known is not None:
                 values[path] = known
-                on_done(known)
+                on_done([known])
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
             banks = [job.bank for job in missing.values()]
@@ -288,7 +285,7 @@ class Classifiers:
             streams = executor.on_gpus(needs)
             size = min(TOGETHER, -(-len(rest) // streams)) if streams else 1
             tasks = [EvaluateJobs(tuple(rest[i : i + size])) for i in range(0, len(rest), size)]
-            made = executor.map(evaluate, tasks, on_done=all_done, needs=needs)
+            made = executor.map(evaluate, tasks, on_done=on_done, needs=needs)
             values.update(zip(missing, itertools.chain.from_iterable(made), strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

@@ -127,32 +127,24 @@ class PoolInProgress:
         members = tuple(self.members[name] for name in names if name in self.members)
         if len(members) < 2:
             failed = self.manifest.value.failed
-            reasons = [f"{gan}: {reason}" for gan, reason in failed.items()]
-            raise EnsganError(
-                "; ".join(
-                    [f"only {len(members)} members were trained, an ensemble needs 2", *reasons]
-                )
-            )
+            few = f"only {len(members)} members were trained, an ensemble needs 2"
+            raise EnsganError("; ".join([few, *(f"{gan}: {why}" for gan, why in failed.items())]))
         return members
 
     def add(self, result: MemberResult) -> None:
         """A member is finished."""
         self.members[result.name] = result
         self.clock.work.extend(result.work)
-        self.clock.on_event(
-            Event(
-                "member",
-                {
-                    "member": result.name,
-                    "intra_d": round(result.intra_d, 4),
-                    "density": round(result.density, 4),
-                    "coverage": round(result.coverage, 4),
-                    "health": list(result.health),
-                    "done": len(self.members),
-                    "of": self.manifest.value.planned,
-                },
-            )
-        )
+        fields = {
+            "member": result.name,
+            "intra_d": round(result.intra_d, 4),
+            "density": round(result.density, 4),
+            "coverage": round(result.coverage, 4),
+            "health": list(result.health),
+            "done": len(self.members),
+            "of": self.manifest.value.planned,
+        }
+        self.clock.on_event(Event("member", fields))
         self.manifest.add_member(result)
 
     def _on_event(self, event: Event) -> None:

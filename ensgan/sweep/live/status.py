@@ -76,10 +76,6 @@ class Progress(Record, extra="ignore"):
     is_paused: bool = False
     host: str = ""
 
-    def why_held(self, gan: str) -> str | None:
-        """``paused`` or ``stopped``; None for a GAN that is not held."""
-        return "paused" if self.is_paused else self.held.get(gan)
-
 
 class ProgressFile:
     """Listens to a sweep and keeps ``progress.json`` of its folder, at most once a second.
@@ -255,7 +251,7 @@ def _row(
     last = members[-1] if members else None
     step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
     steps = manifest.steps.get(gan) or (beat.steps if beat else 0)
-    held = driver.why_held(gan)
+    held = "paused" if driver.is_paused else driver.held.get(gan)
     if gan in manifest.failed:
         state = "failed"
     elif len(members) >= planned:
