@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import FORMS, select
-from ensgan.sweep.classifier_job import RULE, Classifiers
+from ensgan.sweep.classifier_job import RULE, Classifiers, Trained
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import SAMPLINGS, choose_sampling, embedding_inputs, generator_files
 from ensgan.sweep.judge import check_labels, make_judge
@@ -85,7 +85,7 @@ class Progress:
     total: int
     strategy: str = ""
     repeat: int = -1
-    metrics: dict[str, float] | None = None
+    metrics: Mapping[str, float] | None = None
     left: float | None = None
 
 
@@ -151,12 +151,13 @@ def evaluate_sweep(
         DataError: a split lacks a class, or members do not fit the data.
     """
     begin = time.time()
-    dataset = sweep.dataset.load()
+    dataset = sweep.dataset.read()
     downstream.check_dataset(dataset)
+    sweep.dataset.check(dataset)
     # Before the rule trains anything, since bad names would fail only after that.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)
-    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate, estimate.longer)
+    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -201,15 +202,14 @@ def pool_classifiers(
     options: EvaluationOptions,
     dataset: Dataset,
     executor: Executor,
-    on_done: Callable[[dict[str, Any]], None],
-    on_longer: Callable[[str], None],
+    estimate: Estimate,
 ) -> Classifiers:
     """The classifiers of a finished sweep, as options want them.
 
     Args:
         dataset: of the sweep.
         executor: where they are trained.
-        on_done, on_longer: see :class:`Classifiers`.
+        estimate: told of every classifier.
 
     Raises:
         InputError: fresh images are wanted and no member has weights.
@@ -228,8 +228,8 @@ def pool_classifiers(
         seed=sweep.spec.seed if options.seed is None else options.seed,
         folder=sweep.folder.path / "evaluate",
         executor=lambda: executor,
-        on_done=on_done,
-        on_longer=on_longer,
+        on_done=estimate,
+        on_longer=estimate.longer,
         sampling=sampling,
     )
 
@@ -279,13 +279,13 @@ class Estimate:
         self.total += 1
         self.on_progress(Progress(self.done, self.total, f"one more: {name}"))
 
-    def __call__(self, value: dict[str, Any]) -> None:
-        """Take in the result of a classifier from :func:`ensgan.sweep.classifier_job.evaluate`."""
-        result = value["result"]
+    def __call__(self, trained: Trained, *_: int) -> None:
+        """Take in the result of a classifier."""
+        result = trained.result
         self.done += 1
-        self.trained += not value["cached"]
+        self.trained += trained.work is not None
         left = None
         if self.trained:
             left = (time.monotonic() - self.begin) / self.trained * (self.total - self.done)
-        name, repeat, metrics = result["strategy"]["name"], result["repeat"], result["metrics"]
-        self.on_progress(Progress(self.done, self.total, name, repeat, metrics, left))
+        about = (result.strategy.name, result.repeat, result.metrics)
+        self.on_progress(Progress(self.done, self.total, *about, left))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.inputs import FileBank, Sampling
 from ensgan.sweep.member_job import purpose_seed
-from ensgan.sweep.records import DatasetFiles, MemberResult
+from ensgan.sweep.records import DatasetFiles, Interval, MemberResult
 from ensgan.types import Front, PoolScores, Selection
 from ensgan.zoo import SAMPLING_REVISION
 
@@ -91,20 +90,29 @@ class EvaluateJobs:
         return self.jobs[0].label + (f" and {more} more" if more else "")
 
 
-def evaluate(task: EvaluateJobs) -> list[dict[str, Any]]:
-    """Train and test classifiers, or read the results of doing so.
+@dataclass(frozen=True)
+class Trained:
+    """A classifier's result.
 
-    Returns:
-        For each ``{"result": RepeatResult as JSON, "work": [[start, end]], "cached": bool}``.
+    Attributes:
+        result: under the name of the strategy that asked for it.
+        work: when it was trained; None if it was read from disk.
     """
-    values = {job.path: known_result(job) for job in task.jobs}
-    left = tuple(job for job in task.jobs if values[job.path] is None)
+
+    result: downstream.RepeatResult
+    work: Interval | None = None
+
+
+def evaluate(task: EvaluateJobs) -> list[Trained]:
+    """Train and test classifiers, or read the results of doing so; one for each job."""
+    known = {job.path: known_result(job) for job in task.jobs}
+    left = tuple(job for job in task.jobs if known[job.path] is None)
     if left:
-        values.update(zip((job.path for job in left), _trained(left), strict=True))
-    return [value for job in task.jobs if (value := values[job.path]) is not None]
+        known.update(zip((job.path for job in left), _trained(left), strict=True))
+    return [trained for job in task.jobs if (trained := known[job.path]) is not None]
 
 
-def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
+def _trained(jobs: tuple[EvaluateJob, ...]) -> list[Trained]:
     """Train classifiers and keep what they achieve."""
     first, begin = jobs[0], time.time()
     banks = {job.strategy.members: job.bank for job in jobs}  # one loads what several train on
@@ -122,31 +130,29 @@ def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
         if len(jobs) == 1:
             raise
         return _halved(jobs)
-    end = time.time()
-    values = []
+    part = (time.time() - begin) / len(jobs)  # of the time, which each is charged
+    trained = []
     for number, (job, result) in enumerate(zip(jobs, results, strict=True)):
-        # Each is charged its part of the time.
-        work = [[begin + part * (end - begin) / len(jobs) for part in (number, number + 1)]]
-        value = {"key": job.key, "result": result.to_json(), "work": work}
-        write_json(job.path, value)
-        values.append({**value, "cached": False})
-    return values
+        work = begin + number * part, begin + (number + 1) * part
+        write_json(job.path, {"key": job.key, "result": result.to_json(), "work": [work]})
+        trained.append(Trained(result, work))
+    return trained
 
 
-def _halved(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
+def _halved(jobs: tuple[EvaluateJob, ...]) -> list[Trained]:
     """Train two halves in turn: each needs half the memory, and results so far are kept."""
-    half, values, failure = len(jobs) // 2, [], None
+    half, trained, failure = len(jobs) // 2, list[Trained](), None
     for part in (jobs[:half], jobs[half:]):
         try:
-            values += _trained(part)
+            trained += _trained(part)
         except TrainingError as error:
             failure = error
     if failure is not None:
         raise failure
-    return values
+    return trained
 
 
-def known_result(job: EvaluateJob) -> dict[str, Any] | None:
+def known_result(job: EvaluateJob) -> Trained | None:
     """The result of an earlier :func:`evaluate`; None if there is none.
 
     A damaged file, or one of another job under this name, counts as none and is made again.
@@ -154,15 +160,13 @@ def known_result(job: EvaluateJob) -> dict[str, Any] | None:
     try:
         value = dict(read_json(job.path))
         result = downstream.RepeatResult.from_json(value["result"])
-        work = [(float(begin), float(end)) for begin, end in value["work"]]
     except (DataError, *MISFITS):
         return None
     same = replace(result.strategy, name="") == replace(job.strategy, name="")
     # Early versions wrote no key.
     if not same or result.repeat != job.repeat or value.get("key", job.key) != job.key:
         return None
-    shown = {**value["result"], "strategy": asdict(job.strategy)}
-    return {"result": shown, "work": work, "cached": True}
+    return Trained(replace(result, strategy=job.strategy))
 
 
 def classifier_settings(spec: EvaluateSpec) -> downstream.ClassifierSettings:
@@ -182,8 +186,7 @@ class Classifiers:
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
         executor: opened only if a result is not on disk yet.
-        on_done: called for every classifier, with what :func:`evaluate` gives and how many are
-            ``done`` ``of`` how many.
+        on_done: called for every classifier with its result, and how many of how many are done.
         on_longer: called with the name of the extra, longer training, before it begins.
         sampling: members that make new images in every epoch of the evaluation. Classifiers that
             only choose G* train on banks.
@@ -195,7 +198,7 @@ class Classifiers:
     seed: int
     folder: Path
     executor: Callable[[], Executor]
-    on_done: Callable[[dict[str, Any]], None]
+    on_done: Callable[[Trained, int, int], None]
     on_longer: Callable[[str], None] = lambda name: None
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -261,19 +264,19 @@ class Classifiers:
             IntegrityError: images that a classifier would train on have changed.
         """
         different = {job.path: job for job in jobs}
-        values: dict[Path, dict[str, Any]] = {}
+        results: dict[Path, Trained] = {}
         counted = itertools.count(1)
 
-        def on_done(several: Sequence[dict[str, Any]]) -> None:
-            for value in several:
-                self.on_done({**value, "done": next(counted), "of": len(different)})
+        def on_done(several: Sequence[Trained]) -> None:
+            for trained in several:
+                self.on_done(trained, next(counted), len(different))
 
         for path, job in different.items():
             known = known_result(job)
             if known is not None:
-                values[path] = known
+                results[path] = known
                 on_done([known])
-        missing = {path: job for path, job in different.items() if path not in values}
+        missing = {path: job for path, job in different.items() if path not in results}
         if missing:
             banks = [job.bank for job in missing.values()]
             for name in sorted({name for bank in banks for name in bank.paths}):
@@ -286,12 +289,8 @@ class Classifiers:
             size = min(TOGETHER, -(-len(rest) // streams)) if streams else 1
             tasks = [EvaluateJobs(tuple(rest[i : i + size])) for i in range(0, len(rest), size)]
             made = executor.map(evaluate, tasks, on_done=on_done, needs=needs)
-            values.update(zip(missing, itertools.chain.from_iterable(made), strict=True))
-        results = {
-            path: downstream.RepeatResult.from_json(value["result"])
-            for path, value in values.items()
-        }
-        return [replace(results[job.path], strategy=job.strategy) for job in jobs]
+            results.update(zip(missing, itertools.chain.from_iterable(made), strict=True))
+        return [replace(results[job.path].result, strategy=job.strategy) for job in jobs]
 
     def compare(self, jobs: Sequence[EvaluateJob]) -> downstream.DownstreamTable:
         """Run the jobs and compare their strategies with G*.

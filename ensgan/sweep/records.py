@@ -94,12 +94,7 @@ class DatasetFiles:
             DataError: a file is missing or damaged, or its images are not those of then.
         """
         dataset = self.read()
-        if dataset.key != self.key:
-            folder = self.splits["train"].parent
-            raise DataError(
-                f"the images of {self.name} in {folder} are not those the sweep began with: delete "
-                "that folder and run `ensgan sweep` again, which writes it anew"
-            )
+        self.check(dataset)
         return dataset
 
     def read(self) -> Dataset:
@@ -108,6 +103,15 @@ class DatasetFiles:
 
         splits = {name: Samples.load(path) for name, path in self.splits.items()}
         return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse images that are not those the files were written with; errors as :meth:`load`."""
+        if dataset.key != self.key:
+            folder = self.splits["train"].parent
+            raise DataError(
+                f"the images of {self.name} in {folder} are not those the sweep began with: delete "
+                "that folder and run `ensgan sweep` again, which writes it anew"
+            )
 
 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from ensgan.downstream import DownstreamTable
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
-from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
+from ensgan.sweep.classifier_job import RULE, Classifiers, Trained, classifier_settings
 from ensgan.sweep.events import Event, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_members import bring_inputs, bring_members, make_members
@@ -244,16 +244,16 @@ class RunningSweep:
             return DownstreamTable(None, (), ())
         return classifiers.compare(classifiers.jobs(strategies, asked.repeats))
 
-    def _on_classifier(self, value: dict[str, Any]) -> None:
+    def _on_classifier(self, trained: Trained, done: int, total: int) -> None:
         """Pass on the result of one classifier, and count its time if it was trained now."""
-        if not value["cached"]:
-            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
-        self._progress(self._stage)(value["done"], value["of"])
-        result = value["result"]
+        if trained.work is not None:
+            self.clock.work.append(trained.work)
+        self._progress(self._stage)(done, total)
+        result = trained.result
         fields = {
-            "strategy": result["strategy"]["name"],
-            "repeat": result["repeat"],
-            "metrics": result["metrics"],
+            "strategy": result.strategy.name,
+            "repeat": result.repeat,
+            "metrics": dict(result.metrics),
         }
         self.on_event(Event("strategy", fields))
 
