@@ -7,7 +7,7 @@ network that takes 300 times as long (docs/results/usefulness.md), and names cla
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,16 +123,19 @@ class LinearProbe:
                 f"{len(missing)} missing"
             )
 
-    def __call__(self, trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
+    def __call__(
+        self, trials: Sequence[ValidationTrial], on_done: Callable[[], None] = lambda: None
+    ) -> list[ValidationResult]:
         """One result per trial; trials of equal members and seed are equal.
 
         Seed 0 is judged by the validation split as it is; every other seed draws other images
         where members have more, and one bootstrap of each class of the split, the same for all
         ensembles. Without the bootstrap, all seeds would agree on small banks, whatever the split.
+        ``on_done`` is called after each.
         """
-        return [self._validate(trial) for trial in trials]
+        return [self._validate(trial, on_done) for trial in trials]
 
-    def _validate(self, trial: ValidationTrial) -> ValidationResult:
+    def _validate(self, trial: ValidationTrial, on_done: Callable[[], None]) -> ValidationResult:
         drawn = self._drawn(trial.strategy, trial.seed)
         rows = self._judges(trial.seed)
         labels = self._val.labels[rows]
@@ -141,6 +144,7 @@ class LinearProbe:
         # As the classifiers of the evaluation: classes weigh alike.
         share = np.bincount(labels, minlength=self.classes)[labels]
         loss = -float(np.average(np.log(np.clip(of_label, 1e-7, 1.0)), weights=1 / share))
+        on_done()
         return ValidationResult(classification_metrics(labels, chances)["auc"], loss)
 
     def _judges(self, seed: int) -> Int64Array:

@@ -20,10 +20,9 @@ from ensgan.search import FORMS, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, Trained
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import SAMPLINGS, choose_sampling, embedding_inputs, generator_files
-from ensgan.sweep.judge import check_labels, make_judge
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.sweep.validated import RULE as VALIDATED
-from ensgan.sweep.validated import Shortlisted, choose
+from ensgan.sweep.validated import Shortlisted, check_labels, choose, make_judge
 from ensgan.types import Dataset
 
 HANDED_OVER = "handed over"

@@ -17,7 +17,6 @@ from ensgan.sweep.external_members import bring_inputs, bring_members, make_memb
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, choose_sampling, generator_files, write_inputs
-from ensgan.sweep.judge import LabelCheck, check_labels, make_judge
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
@@ -29,7 +28,7 @@ from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.sweep.validated import RULE as VALIDATED
-from ensgan.sweep.validated import Shortlisted, choose
+from ensgan.sweep.validated import LabelCheck, Shortlisted, check_labels, choose, make_judge
 from ensgan.types import Front, PoolScores, Selection
 
 

@@ -1,10 +1,11 @@
-"""The rule ``validated`` as a stage: a shortlist, and linear probes that choose G* from it.
+"""What the validation split says of a pool: how well labels fit, and the rule ``validated``.
 
-Probes are judged on the validation split; the test split has no part in the choice.
+Linear probes choose G* from a shortlist; the test split has no part in the choice.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,23 +14,154 @@ from typing import Any
 import numpy as np
 
 from ensgan import downstream
-from ensgan.errors import DataError
-from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
+from ensgan.downstream import (
+    LabelConsistency,
+    LabelledFeatures,
+    LinearProbe,
+    ValidationResult,
+    ValidationTrial,
+)
+from ensgan.errors import DataError, InputError
+from ensgan.files import MISFITS, content_key, is_whole, map_array, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
 from ensgan.sweep.inputs import Inputs
-from ensgan.sweep.judge import RULE as RULE
-from ensgan.sweep.judge import Judge
+from ensgan.sweep.manifest import LabelRecord
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import member_costs, tables_of
-from ensgan.types import Front, FrontPoint, PoolScores, Selection
+from ensgan.text import some
+from ensgan.types import Front, FrontPoint, PoolScores, Selection, read_labels
 
+RULE = "validated"
+"""The rule whose candidates leave out members whose labels do not fit."""
 REVISION = 3
-"""Raise it when a change of this module changes its results."""
+"""Raise it when a change of this rule changes its results."""
 SEARCH_TRIALS = 20_000
 """Evaluations of each further front: enough for the few points that a shortlist takes of it."""
+NAMED = 5
+"""Most members that a sentence names."""
 
 OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A probe and the label consistency of the members, or why there is none.
+
+    Attributes:
+        probe: None if nothing can be validated.
+        consistency: of the members' labels; None for data without classes to tell apart.
+        missing: why nothing can be validated; "" if it can.
+    """
+
+    probe: LinearProbe | None
+    consistency: LabelConsistency | None
+    missing: str = ""
+
+
+def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
+    """Read the features of real and generated images; those of the validation split are made once.
+
+    Raises:
+        IntegrityError: images or features of a member have changed.
+    """
+    dataset = inputs.dataset.read()
+    try:
+        downstream.check_dataset(dataset, ("train", "val"))
+    except DataError as error:
+        return Judge(None, None, str(error).partition(":")[0])
+    probe = LinearProbe(
+        LabelledFeatures(map_array(inputs.scoring.reference, larger=True), dataset.train.labels),
+        LabelledFeatures(map_array(inputs.held_out(dataset.val), larger=True), dataset.val.labels),
+        {member.name: _member(member) for member in members},
+        dataset.num_classes,
+    )
+    if (consistency := probe.consistency()).tells:
+        return Judge(probe, consistency)
+    missing = (
+        f"the features ({inputs.spec.embed.extractor}) do not tell the classes of "
+        f"{inputs.dataset.name} apart: a linear classifier of real images is right in "
+        f"{consistency.real:.0%} of the validation split, by chance {consistency.real_chance:.0%}"
+    )
+    return Judge(None, consistency, missing)
+
+
+def _member(member: MemberResult) -> LabelledFeatures:
+    features = map_array(member.unchanged("features"), larger=True)
+    # With another extractor perhaps only the first images were embedded.
+    return LabelledFeatures(features, read_labels(member.unchanged("samples"))[: len(features)])
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """What the labels of a pool mean for the choice of G*.
+
+    Attributes:
+        record: for the manifest; None if the classes of this data cannot be told apart.
+        left_out: members that no candidate of the rule ``validated`` may contain.
+        cautions: what must be said about G*, one sentence each.
+    """
+
+    record: LabelRecord | None = None
+    left_out: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+
+def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
+    """What a judge's label consistency means for the choice of G*.
+
+    With data of one class, or a split without some class, there is nothing to check. ``rule`` will
+    choose G*.
+
+    Raises:
+        InputError: ``score.consistency_floor`` leaves too few members for an ensemble.
+    """
+    consistency = judge.consistency
+    if consistency is None:
+        return LabelCheck()
+    if not consistency.tells:
+        why = f"the labels of members could not be checked: {judge.missing}"
+        return LabelCheck(cautions=(why,))
+    floor, shares = inputs.spec.score.consistency_floor, consistency.members
+    least = max(2, inputs.spec.search.min_size)
+    record = LabelRecord(real=consistency.real, members=dict(shares))
+    below = () if floor is None else tuple(name for name in shares if shares[name] < floor)
+    if len(shares) - len(below) < least:
+        possible = sorted(shares.values(), reverse=True)[:least][-1]
+        highest = int(possible * 100) / 100
+        lower = f"lower it to {highest:g}, or " if highest > 0 else ""
+        raise InputError(
+            f"score.consistency_floor {floor:g} leaves {len(shares) - len(below)} of "
+            f"{len(shares)} members, an ensemble needs {least}: {lower}leave the setting out, "
+            "and no member is excluded for its labels"
+        )
+    doubtful = consistency.doubtful()
+    left_out = tuple(name for name in shares if name in {*below, *doubtful})
+    if len(shares) - len(left_out) < least:
+        left_out, kept = below, "; they stay, because too few others remain"
+    elif rule == RULE:
+        kept = ", so G* was chosen without them"
+    else:
+        kept = f"; rule {rule} does not look at labels"
+    caution = ""
+    if doubtful:
+        caution = f"{_sentence(doubtful, consistency)}{kept}"
+    elif below:
+        caution = f"{some(below, NAMED)} had a label consistency below {floor:g}: left out of G*"
+    return LabelCheck(record, left_out if rule == RULE else (), (caution,) if caution else ())
+
+
+def _sentence(doubtful: Sequence[str], consistency: downstream.LabelConsistency) -> str:
+    """Which members' labels do not fit, and by how much."""
+    shares = [consistency.members[name] for name in doubtful]
+    lowest, highest = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    span = lowest if lowest == highest else f"{lowest} to {highest}"
+    others = [share for name, share in consistency.members.items() if name not in doubtful]
+    best = f", of the others' {min(others):.0%} to {max(others):.0%}" if others else ""
+    return (
+        f"a classifier of real images finds the class that was asked for in {span} of the images "
+        f"of {some(doubtful, NAMED)}{best}"
+    )
 
 
 @dataclass(frozen=True)
@@ -144,14 +276,13 @@ def choose(
     so. An earlier choice is read from disk.
 
     Args:
-        pool: what to choose from.
-        judge: of its members.
+        pool, judge: what to choose from, and the judge of its members.
         on_progress: called with (probes done, probes known to be needed).
     """
     path = pool.inputs.folder.file("select", f"validated-{pool.key}.json")
     known = _known(path)
     if known is None:
-        known = _record(*_choose(pool, judge, on_progress))
+        known = _choose(pool, judge, on_progress)
         write_json(path, known)
         seal(path)
     others = [pool.point(ranked["members"]) for ranked in known["finalists"]]
@@ -173,10 +304,30 @@ def _known(path: Path) -> dict[str, Any] | None:
     return dict(value)
 
 
-def _record(
-    choice: downstream.ValidatedChoice, shortlist: Sequence[downstream.Candidate]
-) -> dict[str, Any]:
-    """A choice as it is stored."""
+def _choose(pool: Shortlisted, judge: Judge, on_progress: OnProgress) -> dict[str, Any]:
+    """Probe and choose; the choice as it is stored."""
+    shortlist, probe, why = pool.candidates(), judge.probe, judge.missing
+    whole = shortlist
+    if probe is not None:
+        labels = {name: set(each.labels.tolist()) for name, each in probe.members.items()}
+        classes = set(range(probe.classes))
+        whole = tuple(
+            c for c in shortlist if classes <= set().union(*(labels[m] for m in c.members))
+        )
+        why = "there is only one ensemble" if len(whole) == 1 else ""
+        if not whole:
+            whole, why = shortlist, "no ensemble of the shortlist has images of every class"
+    if probe is None or why:
+        choice = downstream.choose_unvalidated(whole, why)
+    else:
+        asked, done = list[ValidationTrial](), itertools.count(1)
+
+        def validate(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
+            asked.extend(trials)
+            return probe(trials, lambda: on_progress(next(done), len(asked)))
+
+        scores, most = pool.candidate_scores, pool.largest
+        choice = downstream.choose_validated(whole, scores, validate, seed=0, most_members=most)
     finalists = [asdict(finalist) for finalist in choice.ranking]
     return {
         "members": choice.chosen.members,
@@ -185,42 +336,3 @@ def _record(
         "finalists": [{**finalist.pop("candidate"), **finalist} for finalist in finalists],
         "shortlist": [asdict(candidate) for candidate in shortlist],
     }
-
-
-def _choose(
-    pool: Shortlisted, judge: Judge, on_progress: OnProgress
-) -> tuple[downstream.ValidatedChoice, Sequence[downstream.Candidate]]:
-    """Probe and choose."""
-    shortlist, probe = pool.candidates(), judge.probe
-    if probe is None:
-        return downstream.choose_unvalidated(shortlist, judge.missing), shortlist
-    labels = {name: set(each.labels.tolist()) for name, each in probe.members.items()}
-    classes = set(range(probe.classes))
-    whole = [c for c in shortlist if classes <= set().union(*(labels[m] for m in c.members))]
-    if not whole:
-        why = "no ensemble of the shortlist has images of every class"
-        return downstream.choose_unvalidated(shortlist, why), shortlist
-    if len(whole) == 1:
-        return downstream.choose_unvalidated(whole, "there is only one ensemble"), shortlist
-    done = asked = 0
-
-    def validate(
-        trials: Sequence[downstream.ValidationTrial],
-    ) -> Sequence[downstream.ValidationResult]:
-        nonlocal done, asked
-        asked += len(trials)
-        results = []
-        for trial in trials:
-            results += probe([trial])
-            done += 1
-            on_progress(done, asked)
-        return results
-
-    choice = downstream.choose_validated(
-        whole,
-        pool.candidate_scores,
-        validate,
-        seed=0,
-        most_members=pool.largest,
-    )
-    return choice, shortlist
