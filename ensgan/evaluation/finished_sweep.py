@@ -134,6 +134,26 @@ OnStage = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class View:
+    """Which extractor the pool is scored with.
+
+    Attributes:
+        extractor: a different one; None keeps the sweep's scores.
+        weights: weight file of that extractor.
+        count: images of each member to score with it, None for all. Labels are in random order, so
+            the first ones are a fair part. Scores of different counts cannot be compared.
+    """
+
+    extractor: str | None = None
+    weights: str | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.extractor is None and (self.weights is not None or self.count is not None):
+            raise InputError("a weight file or number of images to score needs an extractor")
+
+
+@dataclass(frozen=True)
 class EmbedJob:
     """Features of one member's images; the first ``count`` of them, None for all."""
 
@@ -155,10 +175,8 @@ def _embed_member(job: EmbedJob) -> Path:
 
 def rescore(
     sweep: FinishedSweep,
-    extractor: str,
+    view: View,
     executor: Executor,
-    weights: str | None = None,
-    count: int | None = None,
     on_stage: OnStage = lambda stage, done, total: None,
 ) -> FinishedSweep:
     """Embed, score, search and select again with another extractor; nothing is trained.
@@ -168,11 +186,8 @@ def rescore(
 
     Args:
         sweep: the trained pool.
-        extractor: name of the other extractor.
+        view: the other extractor, and how many images to score.
         executor: where images are embedded.
-        weights: weight file of the extractor.
-        count: images of each member to score, None for all. Labels are in random order, so the
-            first ones are a fair part. Scores of different counts cannot be compared.
         on_stage: told of the progress.
 
     Returns:
@@ -181,6 +196,9 @@ def rescore(
     Raises:
         InputError: an unknown extractor, or a count below 2.
     """
+    extractor, weights, count = view.extractor, view.weights, view.count
+    if extractor is None:
+        return sweep
     embedding.EXTRACTORS.get(extractor)  # an unknown one is refused before anything is computed
     if count is not None and count < 2:
         raise InputError(f"{count} images of each member cannot be scored: use 2 or more")

@@ -22,6 +22,7 @@ from ensgan.evaluation.evaluate import (
     evaluate_sweep,
 )
 from ensgan.evaluation.finished_sweep import FinishedSweep, OnStage, open_sweep, rescore
+from ensgan.evaluation.finished_sweep import View as View
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.launch.executors import executor_at
 from ensgan.report.record_state import record_evaluation
@@ -34,25 +35,6 @@ from ensgan.sweep.member_job import purpose_seed, sample_labels
 from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 from ensgan.zoo import GANSpec
-
-
-@dataclass(frozen=True)
-class View:
-    """Which extractor the pool is scored with.
-
-    Attributes:
-        extractor: a different one; None keeps the sweep's scores.
-        weights: weight file of that extractor.
-        count: images of each member to score with it, None for all.
-    """
-
-    extractor: str | None = None
-    weights: str | None = None
-    count: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.extractor is None and (self.weights is not None or self.count is not None):
-            raise InputError("a weight file or number of images to score needs an extractor")
 
 
 @dataclass(frozen=True)
@@ -141,10 +123,7 @@ def evaluate_sweeps(
         executor = stack.enter_context(place.executor(sweeps[0].spec.cluster, folders[0]))
         for sweep in sweeps:
             for view in views:
-                scored = sweep
-                if view.extractor is not None:
-                    asked = (view.extractor, executor, view.weights, view.count)
-                    scored = rescore(sweep, *asked, listener.on_stage)
+                scored = rescore(sweep, view, executor, listener.on_stage)
                 evaluation = evaluate_sweep(scored, options, executor, listener.on_progress)
                 evaluations.append(evaluation)
                 track = sweep.spec.track

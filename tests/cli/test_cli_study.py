@@ -16,7 +16,7 @@ from PIL import Image
 
 from ensgan.downstream import Repeat, RepeatResult, Strategy
 from ensgan.errors import InputError
-from ensgan.evaluation.finished_sweep import open_sweep, rescore
+from ensgan.evaluation.finished_sweep import View, open_sweep, rescore
 from ensgan.report.study import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep import classifier_job as jobs
@@ -64,7 +64,7 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
 def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
     sweep = open_sweep("made", shell.storage)
     manifest = sweep.folder.manifest_path.read_bytes()
-    other = rescore(sweep, "random", LocalExecutor(), count=40)
+    other = rescore(sweep, View("random", count=40), LocalExecutor())
     assert other.scores.counts.tolist() == [40] * 6
     assert other.scores.extractor and other.spec.embed.extractor == "random"
     assert [m.samples for m in other.members] == [m.samples for m in sweep.members]
@@ -74,12 +74,12 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
         assert evaluator.evaluate(members)[:2] == pytest.approx((point.intra_d, point.inter_d))
     assert other.selected.point in other.front.points
     assert sweep.folder.manifest_path.read_bytes() == manifest
-    again = rescore(sweep, "random", LocalExecutor(), count=40)
+    again = rescore(sweep, View("random", count=40), LocalExecutor())
     np.testing.assert_array_equal(again.scores.density, other.scores.density)
     with pytest.raises(InputError, match="did you mean 'random'"):
-        rescore(sweep, "randm", LocalExecutor())
+        rescore(sweep, View("randm"), LocalExecutor())
     with pytest.raises(InputError, match="2 or more"):
-        rescore(sweep, "random", LocalExecutor(), count=1)
+        rescore(sweep, View("random", count=1), LocalExecutor())
 
 
 def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:
