@@ -194,14 +194,12 @@ def rescore(
         The sweep with the new scores, front and G*.
 
     Raises:
-        InputError: an unknown extractor, or a count below 2.
+        InputError: an unknown extractor.
     """
     extractor, weights, count = view.extractor, view.weights, view.count
     if extractor is None:
         return sweep
     embedding.EXTRACTORS.get(extractor)  # an unknown one is refused before anything is computed
-    if count is not None and count < 2:
-        raise InputError(f"{count} images of each member cannot be scored: use 2 or more")
     before = sweep.spec.embed
     if (extractor, weights, count) == (before.extractor, before.weights, None):
         return sweep

@@ -17,7 +17,6 @@ from ensgan.downstream import (
     RankCorrelation,
     RepeatResult,
     Strategy,
-    ValidationResult,
     ValidationTrial,
     make_shortlist,
     merits,
@@ -182,11 +181,9 @@ def probe_values(
         on_probe: told how many of how many ensembles are probed.
     """
     trials = [ValidationTrial(Strategy("probe", tuple(each)), 0) for each in ensembles]
-    results: list[ValidationResult] = []
+    done = itertools.count(1)
+    results = probe(trials, lambda: on_probe(next(done), len(trials)))
     intra_d = CappedIntraD(scores)
-    for trial in trials:
-        on_probe(len(results), len(trials))
-        results += probe([trial])
     listed = [Candidate(t.strategy.members, intra_d(t.strategy.members), ()) for t in trials]
     return {
         "probe AUC": tuple(each.auc for each in results),

@@ -78,8 +78,6 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
     np.testing.assert_array_equal(again.scores.density, other.scores.density)
     with pytest.raises(InputError, match="did you mean 'random'"):
         rescore(sweep, View("randm"), LocalExecutor())
-    with pytest.raises(InputError, match="2 or more"):
-        rescore(sweep, View("random", count=1), LocalExecutor())
 
 
 def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:
