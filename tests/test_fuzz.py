@@ -50,7 +50,7 @@ def test_inputs_that_were_faults_are_refused(path: Path) -> None:
 def test_every_path_option_is_given_odd_paths() -> None:
     lines = [json.loads(seed)[:2] for seed in fuzz_paths.seeds()]
     replaced = {(words[0], words[at - 1]) for words, at in lines}
-    for name, *_ in COMMANDS:
+    for name in COMMANDS:
         command = load_command(name)
         for each in getattr(command, "commands", {name: command}).values():
             for option in each.params:

@@ -46,7 +46,7 @@ WRITTEN = {
 
 def walk() -> Iterator[tuple[str, str]]:
     """Every command, and every path among its options and arguments."""
-    for name, *_ in COMMANDS:
+    for name in COMMANDS:
         command = load_command(name)
         for each in getattr(command, "commands", {name: command}).values():
             for option in each.params:

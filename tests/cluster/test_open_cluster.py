@@ -39,7 +39,7 @@ def takes_address(command: Any, path: str) -> list[str]:
     return [path] if "--address" in names else []
 
 
-JOINING = [path for name, _, _ in COMMANDS for path in takes_address(load_command(name), name)]
+JOINING = [path for name in COMMANDS for path in takes_address(load_command(name), name)]
 
 
 @pytest.fixture
