@@ -217,6 +217,16 @@ def relative(path: Path, root: Path) -> str:
     return printable(str(path.relative_to(root) if path.is_relative_to(root) else path.name))
 
 
+def inside(root: Path, name: str) -> Path | None:
+    """``root/name``, or None when that is not below ``root`` (``..``, absolute, links)."""
+    path = root / name
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
+        return None
+    return path if within and not Path(name).is_absolute() else None
+
+
 def run_python(path: Path, name: str) -> ModuleType:
     """Run a Python file as the module ``name``; it stays in ``sys.modules`` unless it fails.
 

@@ -17,7 +17,7 @@ from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLITS, Option, Request, Source
-from ensgan.data.table import NAME_COLUMNS, SUFFIXES, NamedFiles, Row, inside, read_table
+from ensgan.data.table import NAME_COLUMNS, SUFFIXES, NamedFiles, Row, read_table
 from ensgan.errors import DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -150,7 +150,7 @@ def _class_names(request: Request) -> tuple[str, ...]:
 
 
 def _table_path(request: Request) -> Path:
-    named = _place(request, "table")
+    named = request.place("table")
     if named is not None:
         return named
     special = {request.text("boxes")}
@@ -171,19 +171,8 @@ def _table_path(request: Request) -> Path:
     return tables[0]
 
 
-def _place(request: Request, option: str, name: str | None = None) -> Path | None:
-    """What an option (or ``name``, made of it) names; None where it is unset."""
-    name = name or request.text(option)
-    if name is None:
-        return None
-    path = inside(request.root, name)
-    if path is None:
-        raise DataError(f"option {option} must name something inside {request.root}, not '{name}'")
-    return path
-
-
 def _folder(request: Request, option: str) -> Path | None:
-    folder = _place(request, option)
+    folder = request.place(option)
     if folder is not None and not folder.is_dir():
         raise DataError(f"the folder of the {option}, {folder}, does not exist")
     return folder
@@ -191,7 +180,7 @@ def _folder(request: Request, option: str) -> Path | None:
 
 def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box]:
     """Boxes by image name without ending."""
-    path = _place(request, "boxes")
+    path = request.place("boxes")
     if path is None:
         return {}
     table = read_table(path)
@@ -222,7 +211,7 @@ def _split_files(
     split_of: dict[Path, str] = {}
     for split in SPLITS:
         name = pattern.replace("{split}", split).replace("{fold}", str(request.option("fold")))
-        path = _place(request, "split_files", name)
+        path = request.place("split_files", name)
         if path is None or (split == "val" and kind(path) == "absent"):
             continue  # validation images are taken from the training images
         for line in read_text(path).splitlines():

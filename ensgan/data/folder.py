@@ -21,15 +21,7 @@ from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
-from ensgan.data.table import (
-    NAME_COLUMNS,
-    NamedFiles,
-    Row,
-    Table,
-    inside,
-    labels_table,
-    read_table,
-)
+from ensgan.data.table import NAME_COLUMNS, NamedFiles, Row, Table, labels_table, read_table
 from ensgan.errors import DataError
 from ensgan.files import parse_json
 from ensgan.inputs import kind, refuse, relative
@@ -72,10 +64,8 @@ def load(request: Request) -> Dataset:
     if not pictures.files:
         left_out = "".join(f"; {text}" for text in pictures.warnings)
         raise DataError(f"{root} holds no image files ({', '.join(sorted(SUFFIXES))}){left_out}")
-    asked = request.text("table")
-    path = labels_table(root) if asked is None else inside(root, asked)
-    if path is None:
-        raise DataError(f"option table must name a file inside {root}")
+    asked = request.place("table")
+    path = asked or labels_table(root)
     has_table = kind(path) != "absent"
     problems: list[str] = []
     if has_table:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ensgan.data.archive import FILE_OPTIONS, download, read_arrays, reduce_labels, require_checksum
 from ensgan.data.prepare import resize, with_channels
 from ensgan.data.request import SPLITS, Option, Request, Source
-from ensgan.data.table import inside
 from ensgan.errors import DataError
 from ensgan.inputs import kind, run_python
 from ensgan.types import Dataset, Samples
@@ -169,12 +168,9 @@ def load_file(request: Request) -> Dataset:
 
 def _load_npz(request: Request) -> Dataset:
     """The file that the option ``file`` names."""
-    name = request.text("file")
-    if name is None:
-        raise DataError("data set 'npz' needs the option file: the name of a file in data_dir")
-    path = inside(request.root, name)
+    path = request.place("file")
     if path is None:
-        raise DataError(f"option file must name a file inside {request.root}, not '{name}'")
+        raise DataError("data set 'npz' needs the option file: the name of a file in data_dir")
     return load_file(replace(request, name=path.stem, root=path))
 
 

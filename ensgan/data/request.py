@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ensgan.errors import ConfigError, DataError, unknown_name
-from ensgan.inputs import kind
+from ensgan.inputs import inside, kind
 from ensgan.types import Dataset
 
 Scalar: TypeAlias = bool | int | float | str | None
@@ -104,6 +104,20 @@ class Request:
         """The value of an option of whole numbers, None when unset."""
         value = self.options[name]
         return None if value is None else int(value)
+
+    def place(self, option: str, name: str | None = None) -> Path | None:
+        """What an option (or ``name``, made of it) names in the data folder; None when unset.
+
+        Raises:
+            DataError: it lies elsewhere.
+        """
+        name = name or self.text(option)
+        if name is None:
+            return None
+        path = inside(self.root, name)
+        if path is None:
+            raise DataError(f"option {option} must name something inside {self.root}, not '{name}'")
+        return path
 
     def text(self, name: str) -> str | None:
         """The value of a text option, None when unset."""

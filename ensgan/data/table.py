@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from ensgan.errors import DataError
 from ensgan.files import read_text
-from ensgan.inputs import explained, kind, relative, require_expansion, require_file
+from ensgan.inputs import explained, inside, kind, relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 
@@ -255,13 +255,3 @@ class NamedFiles:
                 rows[path] = row
         missing = [relative(path, self._root) for path in self.files if path not in named]
         return rows, problems + [f"{name} has no row in the table" for name in missing]
-
-
-def inside(root: Path, name: str) -> Path | None:
-    """``root/name``, or None when that is not below ``root`` (``..``, absolute, links)."""
-    path = root / name
-    try:
-        within = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
-        return None
-    return path if within and not Path(name).is_absolute() else None
