@@ -22,6 +22,7 @@ from scipy.stats import t
 from ensgan import zoo
 from ensgan.files import read_json, write_json
 from ensgan.train import TrainSettings, train_gan
+from ensgan.types import step_of
 
 ROWS = "SNGAN,ACGAN-Mod-TAC,BigGAN-ADA,MHGAN,ContraGAN,ReACGAN-DiffAug,StyleGAN2,StyleGAN2-ADA"
 PRECISIONS = ("float32", "bfloat16")
@@ -90,7 +91,7 @@ def members(
         for snapshot in train_gan(spec, dataset.train, classes, settings, Path(folder)):
             took = time.process_time() - begin
             generator = zoo.load_generator(snapshot.path, spec, shape, classes)
-            facts = {"step": snapshot.member.step, "seconds": took}
+            facts = {"step": step_of(snapshot.member), "seconds": took}
             row = {"gan": name, "seed": seed, "precision": precision, **facts}
             rows.append({**row, **scored(generator)})
             begin = time.process_time()

@@ -23,7 +23,7 @@ from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
-from ensgan.types import ImageShape, Int64Array, MemberId, Samples, apportion
+from ensgan.types import ImageShape, Int64Array, Samples, apportion
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -140,8 +140,8 @@ class MemberJob:
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
         """The members of this job, if all are there and made the same way."""
         members = []
-        for name, step in zip(self.names, self.steps, strict=True):
-            member = known.get(name) or self._on_disk(name, step)
+        for name in self.names:
+            member = known.get(name) or self._on_disk(name)
             is_here = member is not None and member.weights.parent == self.folder
             if member is None or not is_here or unusable(member.health):
                 return None
@@ -150,16 +150,16 @@ class MemberJob:
             members.append(member)
         return tuple(members)
 
-    def _on_disk(self, name: str, step: int) -> MemberResult | None:
+    def _on_disk(self, name: str) -> MemberResult | None:
         """A member that the sweep had before its file asked for fewer."""
         with suppress(InputError):  # the trial reports a damaged snapshot
-            if snapshot := train.read_snapshot(self.folder, MemberId(self.name, step)):
+            if snapshot := train.read_snapshot(self.folder, name):
                 return self.scoring.known(name, self.key(snapshot.sha256))
         return None
 
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""
-        return sum(train.is_finished(self.folder, MemberId(self.name, step)) for step in self.steps)
+        return sum(train.is_finished(self.folder, name) for name in self.names)
 
 
 def purpose_seed(seed: int, *purpose: str) -> int:
@@ -223,7 +223,7 @@ def _member(
     scorer: MemberScorer,
 ) -> MemberResult:
     """The member that a snapshot makes."""
-    name, key = str(snapshot.member), job.key(snapshot.sha256)
+    name, key = snapshot.member, job.key(snapshot.sha256)
     if unusable(snapshot.health):
         raise TrainingError(f"{name} cannot join the pool: {snapshot.health[0]}")
     known = job.scoring.known(name, key)

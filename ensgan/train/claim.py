@@ -14,7 +14,7 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import read_json, write_json
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import is_finished
-from ensgan.types import MemberId, Samples
+from ensgan.types import Samples
 from ensgan.zoo.table import GANSpec
 
 REVISION = 4
@@ -97,9 +97,7 @@ def starts_over(folder: Path, gan: str, settings: TrainSettings) -> list[int]:
     only go on as they began.
     """
     before = (_claimed(folder) or {}).get("settings", {})
-    missing = [
-        step for step in settings.snapshot_steps if not is_finished(folder, MemberId(gan, step))
-    ]
+    missing = [step for step in settings.snapshot_steps if not is_finished(folder, f"{gan}@{step}")]
     asked = {name: getattr(settings, name) for name in GROWS}
     if not missing or not before or {name: before.get(name) for name in GROWS} == asked:
         return []

@@ -21,7 +21,7 @@ from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.state import Record
 from ensgan.train.training import Training
-from ensgan.types import MemberId, Samples
+from ensgan.types import Samples
 from ensgan.zoo.build import save_weights
 from ensgan.zoo.table import GANSpec
 
@@ -116,7 +116,7 @@ def train_steps(
     settings = claim(folder, spec, train, num_classes, settings)
     done = {}
     for step in settings.snapshot_steps:
-        snapshot = read_snapshot(folder, MemberId(spec.name, step))
+        snapshot = read_snapshot(folder, f"{spec.name}@{step}")
         if snapshot is not None:
             done[step] = snapshot.sha256
             yield snapshot
@@ -253,7 +253,7 @@ class _Run:
         return write_snapshot(
             generator,
             self.spec,
-            MemberId(self.spec.name, step),
+            f"{self.spec.name}@{step}",
             self.folder,
             weights=self.settings.weights,
             metrics=metrics,
@@ -282,7 +282,7 @@ def untrained(
         InputError: the folder belongs to another training.
     """
     settings = claim(folder, spec, train, num_classes, settings)
-    snapshot = read_snapshot(folder, MemberId(spec.name, 0))
+    snapshot = read_snapshot(folder, f"{spec.name}@{0}")
     if snapshot is not None:
         return snapshot
     training = Training(spec, train, num_classes, settings)

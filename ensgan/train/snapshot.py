@@ -16,7 +16,7 @@ import torch
 
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import MISFITS, read_json, sha256_file, write_json
-from ensgan.types import MemberId, Samples
+from ensgan.types import Samples
 from ensgan.zoo.backbones import Generator
 from ensgan.zoo.build import sample, save_weights
 from ensgan.zoo.table import GANSpec
@@ -45,7 +45,7 @@ class Snapshot:
         seconds: of training since the snapshot before.
     """
 
-    member: MemberId
+    member: str
     path: Path
     sha256: str
     metrics: dict[str, float]
@@ -53,7 +53,7 @@ class Snapshot:
     seconds: float
 
 
-def snapshot_path(folder: Path, member: MemberId) -> Path:
+def snapshot_path(folder: Path, member: str) -> Path:
     """Where the weights of a member lie."""
     return folder / f"{member}.safetensors"
 
@@ -61,7 +61,7 @@ def snapshot_path(folder: Path, member: MemberId) -> Path:
 def write_snapshot(
     generator: Generator,
     spec: GANSpec,
-    member: MemberId,
+    member: str,
     folder: Path,
     *,
     weights: str,
@@ -78,7 +78,7 @@ def write_snapshot(
         path.with_suffix(".json"),
         {
             "schema": SCHEMA,
-            "member": str(member),
+            "member": member,
             "row": spec.to_json(),
             "channels": generator.shape.channels,
             "image_size": generator.shape.size,
@@ -95,13 +95,13 @@ def write_snapshot(
     return snapshot
 
 
-def is_finished(folder: Path, member: MemberId) -> bool:
+def is_finished(folder: Path, member: str) -> bool:
     """Whether the snapshot of a member is there, weights and record, sound or not."""
     path = snapshot_path(folder, member)
     return path.with_suffix(".json").exists() and path.exists()
 
 
-def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
+def read_snapshot(folder: Path, member: str) -> Snapshot | None:
     """The snapshot of a member, or None when it was not finished.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.types.names import DEFAULT_FORM as DEFAULT_FORM
 from ensgan.types.names import EARLIER_FORM as EARLIER_FORM
-from ensgan.types.names import MemberId, gan_of, row_of, step_of
 from ensgan.types.names import Objective as Objective
 from ensgan.types.names import form_name as form_name
+from ensgan.types.names import gan_of, row_of, step_of
 from ensgan.types.names import measure_name as measure_name
 from ensgan.types.names import read_objective as read_objective
 

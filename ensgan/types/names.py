@@ -122,24 +122,11 @@ MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 """What a member of an ensemble may be called: it becomes part of a file's name."""
 
 
-@dataclass(frozen=True, order=True)
-class MemberId:
-    """A generator of the pool: a GAN at one snapshot, written ``GAN@STEP``.
-
-    Where a sweep varies settings, ``gan`` names the variation too: ``GAN~VARIATION@STEP``.
-    """
-
-    gan: str
-    step: int
-
-    def __str__(self) -> str:
-        return f"{self.gan}@{self.step}"
-
-
 def gan_of(member: str) -> str:
-    """The GAN, with its variation, in ``GAN@STEP``.
+    """The GAN, with its variation, of a generator of the pool, in ``GAN@STEP``.
 
-    A generator from elsewhere has a plain name, which is given back.
+    That is a GAN at one snapshot; where a sweep varies settings it is ``GAN~VARIATION@STEP``. A
+    generator from elsewhere has a plain name, which is given back.
     """
     return member.partition("@")[0]
 

@@ -45,7 +45,7 @@ def test_a_row_of_ones_own_trains(tmp_path: Path, example: int, name: str) -> No
     reals = Samples(images, np.arange(8, dtype=np.int64) % 2)
     settings = TrainSettings(1, 1, 0, batch=4, d_updates=1)
     (snapshot,) = train_gan(spec, reals, 2, settings, tmp_path / "out")
-    assert str(snapshot.member) == f"{name}@1"
+    assert snapshot.member == f"{name}@1"
 
 
 def test_the_python_example() -> None:

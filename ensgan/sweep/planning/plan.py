@@ -21,7 +21,7 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.variations import Configuration
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.text import counted, some
-from ensgan.types import MemberId, row_of
+from ensgan.types import row_of
 from ensgan.zoo.footprint import Footprint, footprint
 
 NAMES_SHOWN = 12
@@ -102,7 +102,7 @@ def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int]
     places = training_folders(resolved, folder)
     for gan, place in zip(resolved.configurations, places, strict=True):
         steps = gan.settings.snapshot_steps
-        done = {step for step in steps if train.is_finished(place, MemberId(gan.name, step))}
+        done = {step for step in steps if train.is_finished(place, f"{gan.name}@{step}")}
         trained.update(f"{gan.name}@{step}" for step in done)
         missing = [step for step in steps if step not in done]
         if missing:
