@@ -7,8 +7,6 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_LISTED = 40  # problems that a message names
-
 
 class EnsganError(Exception):
     """A failure in a run. The message says what was wrong, the offending value and the remedy."""
@@ -33,10 +31,7 @@ class ConfigError(InputError):
         self.source = source
         self.problems = tuple(problems)
         noun = "problem" if len(self.problems) == 1 else "problems"
-        lines = "".join(f"\n  - {problem}" for problem in self.problems[:_LISTED])
-        if len(self.problems) > _LISTED:
-            lines += f"\n  - and {len(self.problems) - _LISTED} more"
-        super().__init__(f"{source}: {len(self.problems)} {noun}{lines}")
+        super().__init__(f"{source}: {len(self.problems)} {noun}{listed(self.problems, 40)}")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, tuple[str, ...]]]:
         # Exceptions cross process borders under Ray; the default would pass only the message.
@@ -63,6 +58,12 @@ class SweepStoppedError(EnsganError):
     """A sweep ended because its user asked for it (``ensgan stop``): no failure."""
 
     exit_code = 0
+
+
+def listed(problems: Sequence[str], most: int) -> str:
+    """The first problems on a line each, and how many more there are."""
+    rest = [f"and {len(problems) - most} more"] * (len(problems) > most)
+    return "".join(f"\n  - {problem}" for problem in [*problems[:most], *rest])
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

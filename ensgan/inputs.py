@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 from zipfile import ZipInfo
 
-from ensgan.errors import DataError, EnsganError, InputError, problem_of
+from ensgan.errors import DataError, EnsganError, InputError, listed, problem_of
 from ensgan.text import printable
 
 if TYPE_CHECKING:
@@ -200,12 +200,8 @@ def refuse(headline: str, problems: Sequence[str]) -> None:
     Raises:
         DataError: there are problems.
     """
-    if not problems:
-        return
-    lines = [f"\n  - {_shortened(problem)}" for problem in problems[:_LISTED]]
-    if len(problems) > _LISTED:
-        lines.append(f"\n  - and {len(problems) - _LISTED} more")
-    raise DataError(f"{headline}:" + "".join(lines))
+    if problems:
+        raise DataError(f"{headline}:{listed([*map(_shortened, problems)], _LISTED)}")
 
 
 def _shortened(problem: str) -> str:
