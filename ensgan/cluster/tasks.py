@@ -15,15 +15,9 @@ from ensgan.sweep.executor import Needs
 from ensgan.sweep.planning.cost import slots_of
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
-
-
 TASK_RETRIES = 3
 """How often an item whose process or node was lost is run again."""
-
-
 PATIENCE = 5.0
 """Seconds without a free GPU after which work is reported as waiting."""
 

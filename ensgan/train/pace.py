@@ -34,8 +34,6 @@ from ensgan.zoo.table import GANSpec
 
 Means: TypeAlias = tuple[tuple[str, ...], Tensor]
 """Names and values [n] of a step's losses."""
-
-
 _EAGER_FIRST = 2
 """Steps of a kind before it is captured: libraries initialise and cuDNN chooses its algorithms."""
 
@@ -184,11 +182,7 @@ def _reason_against(training: Training) -> str | None:
 
 WORTHWHILE = 1.1
 """Twice as many trainings must make this many times the steps."""
-
-
 LEAST_SECONDS = 1.5
-
-
 COMPILE_WORTHWHILE = 1.05
 """Compiled steps must be this many times as fast: less is noise, and compiling takes a minute."""
 

@@ -162,8 +162,6 @@ def _seeded(seed: int) -> Iterator[None]:
 
 SAMPLING_REVISION = 2
 """Raise it when a change of this package makes other images of the same weights."""
-
-
 SAMPLING_CHUNK = 32
 """Images per forward. Fixed, and every chunk is full, because the order of floating-point sums
 may depend on the batch size; image i always sits at place i mod 32."""

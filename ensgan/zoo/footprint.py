@@ -1,5 +1,6 @@
-"""What the networks of a row take, counted on torch's meta device, which computes nothing and still
-needs Python for shapes.
+"""What the networks of a row take: parameters and memory, counted on torch's meta device.
+
+The device computes nothing and still needs Python for shapes, which are therefore remembered.
 """
 
 from __future__ import annotations
@@ -64,8 +65,6 @@ def _parameters(network: nn.Module) -> int:
 
 
 _FLOAT_BYTES = 4
-
-
 _ADAM_COPIES = 4
 """Weight, gradient and Adam's two moments."""
 
@@ -151,8 +150,6 @@ def _activation_bytes(
 
 Remake: TypeAlias = Callable[[tuple[Any, ...]], Any]
 """From the arguments of an operation to what it gives."""
-
-
 _known: dict[Any, tuple[Remake | None, Any]] = {}
 
 

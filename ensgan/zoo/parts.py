@@ -1,7 +1,7 @@
 """Parts of a GAN row: frozen values that can be written as JSON and read back, never code.
 
-The simplest come first among the rows' own: how a row is optimised and how its generator's weights
-are averaged.
+The parts that are numbers alone stand here too: how a row is optimised, and how its generator's
+weights are averaged.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ PartType = TypeVar("PartType", bound="Part")
 PartClass = TypeVar("PartClass", bound="type[Part]")
 Setting: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Value of a field that can be varied."""
-
-
 _CLASSES: dict[str, type[Part]] = {}
 
 
