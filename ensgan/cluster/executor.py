@@ -159,9 +159,7 @@ class RayExecutor:
         asha = self.settings.scheduler == "asha"
         search: TrialQueue | NamedTrials = callback.queue
         if self.named:
-            # Ray pickles the lambda, so it must not refer to this executor and the driver's output.
-            kind, sweep = wrap_function(trainable), self.sweep
-            search = NamedTrials(callback.queue, kind, lambda gan: f"{sweep}: train {gan}")
+            search = NamedTrials(callback.queue, wrap_function(trainable), self.sweep)
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

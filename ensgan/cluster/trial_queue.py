@@ -246,20 +246,18 @@ class NamedTrials(SearchGenerator):  # type: ignore[misc]
     Args:
         queue: of the turns.
         trainable: class of all trials.
-        title: what a trial of a GAN is called.
+        sweep: what the trials' names begin with.
     """
 
-    def __init__(
-        self, queue: TrialQueue, trainable: type[tune.Trainable], title: Callable[[str], str]
-    ) -> None:
+    def __init__(self, queue: TrialQueue, trainable: type[tune.Trainable], sweep: str) -> None:
         super().__init__(queue)
-        self._trainable, self._title = trainable, title
+        self._trainable, self._sweep = trainable, sweep
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
         """The next trial, None where there is none now."""
         trial = super().create_trial_if_possible(experiment_spec)
         if trial is not None:
-            name = self._title(trial.config["gan"])
+            name = f"{self._sweep}: train {trial.config['gan']}"
             # Lists of actors show the class, those of tasks what the actor is shown as.
             shown = {"__qualname__": name, "__repr__": lambda _: name}
             kind = type(name, (self._trainable,), {"__module__": __name__, **shown})

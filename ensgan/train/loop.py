@@ -18,7 +18,7 @@ from ensgan.files import MISFITS, atomic_path, sha256_file
 from ensgan.train.claim import AGAIN, STATE, claim, keep_later, owner, usable_state
 from ensgan.train.pace import Steps, compile_settled
 from ensgan.train.settings import TrainSettings
-from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
+from ensgan.train.snapshot import Snapshot, examine, read_snapshot, snapshot_path, write_record
 from ensgan.train.state import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
@@ -246,20 +246,17 @@ class _Run:
     def snapshot(self, step: int) -> Snapshot:
         """Write the generator as it is now."""
         generator = self.training.snapshot_generator()
-        metrics = {
-            **self.record.means(),
-            **self.spec.augmentation.metrics(self.training.augment_state),
-        }
-        return write_snapshot(
-            generator,
-            self.spec,
-            f"{self.spec.name}@{step}",
-            self.folder,
-            weights=self.settings.weights,
-            metrics=metrics,
-            health=(*examine(generator, metrics, self.reals), *filter(None, [self.drift])),
-            seconds=self.seconds_in_part,
-        )
+        augmentation = self.spec.augmentation.metrics(self.training.augment_state)
+        metrics = {**self.record.means(), **augmentation}
+        health = (*examine(generator, metrics, self.reals), *filter(None, [self.drift]))
+        member = f"{self.spec.name}@{step}"
+        path = snapshot_path(self.folder, member)
+        # The record comes last: weights without one are those of a run that was killed here.
+        save_weights(generator.state_dict(), path)
+        seconds = self.seconds_in_part
+        snapshot = Snapshot(member, path, sha256_file(path), metrics, health, seconds)
+        write_record(snapshot, self.spec, generator, self.settings.weights)
+        return snapshot
 
     def _checkpoint(self) -> None:
         state = {

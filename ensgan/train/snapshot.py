@@ -18,7 +18,7 @@ from ensgan.errors import DataError, IntegrityError
 from ensgan.files import MISFITS, read_json, sha256_file, write_json
 from ensgan.types import Samples
 from ensgan.zoo.backbones import Generator
-from ensgan.zoo.build import sample, save_weights
+from ensgan.zoo.build import sample
 from ensgan.zoo.table import GANSpec
 
 SCHEMA = 1
@@ -58,41 +58,25 @@ def snapshot_path(folder: Path, member: str) -> Path:
     return folder / f"{member}.safetensors"
 
 
-def write_snapshot(
-    generator: Generator,
-    spec: GANSpec,
-    member: str,
-    folder: Path,
-    *,
-    weights: str,
-    metrics: dict[str, float],
-    health: tuple[str, ...],
-    seconds: float,
-) -> Snapshot:
-    """Write weights, then the record that makes them count."""
-    path = snapshot_path(folder, member)
-    # The record comes last: weights without one are those of a run that was killed here.
-    save_weights(generator.state_dict(), path)
-    snapshot = Snapshot(member, path, sha256_file(path), metrics, health, seconds)
+def write_record(snapshot: Snapshot, spec: GANSpec, generator: Generator, weights: str) -> None:
+    """Write what is known about weights that are on disk; without it they do not count."""
+    metrics = snapshot.metrics.items()
     write_json(
-        path.with_suffix(".json"),
+        snapshot.path.with_suffix(".json"),
         {
             "schema": SCHEMA,
-            "member": member,
+            "member": snapshot.member,
             "row": spec.to_json(),
             "channels": generator.shape.channels,
             "image_size": generator.shape.size,
             "num_classes": generator.num_classes,
             "weights": weights,
             "sha256": snapshot.sha256,
-            "metrics": {
-                name: value if math.isfinite(value) else None for name, value in metrics.items()
-            },
-            "health": list(health),
-            "seconds": seconds,
+            "metrics": {name: value if math.isfinite(value) else None for name, value in metrics},
+            "health": list(snapshot.health),
+            "seconds": snapshot.seconds,
         },
     )
-    return snapshot
 
 
 def is_finished(folder: Path, member: str) -> bool:
