@@ -138,7 +138,7 @@ def resolve(
         evaluate = spec.evaluate.model_copy(update={"strategies": fitting})
         spec = spec.model_copy(update={"evaluate": evaluate})
         resolved = replace(resolved, spec=spec)
-    problems += data_problems(asked, dataset, on_gpu=bool(spec.cluster.gpus_per_trial))
+    problems += data_problems(asked, resolved)
     problems += _collisions("train.vary", [each.name for each in asked])
     problems += _collisions("members", [member.name for member in spec.members])
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
@@ -210,11 +210,10 @@ def gan_rows(spec: SweepSpec, drawn: Mapping[str, Values]) -> dict[str, zoo.GANS
     return {each.name: each.row for each in configurations(spec, many=True, drawn=drawn)[0]}
 
 
-def data_problems(asked: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
-    """Why configurations cannot be trained on this data, once for all variations of a GAN.
-
-    ``on_gpu``: trials get GPUs, of which this process knows nothing.
-    """
+def data_problems(asked: Sequence[Configuration], resolved: Resolved) -> list[str]:
+    """Why configurations cannot be trained in a sweep, once for all variations of a GAN."""
+    dataset = resolved.dataset
+    on_gpu = bool(resolved.spec.cluster.gpus_per_trial)  # of which this process knows nothing
     # A thousand variations of a GAN would otherwise repeat one problem a thousand times.
     names: dict[tuple[str, str], list[str]] = {}
     for configuration in asked:

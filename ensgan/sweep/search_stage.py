@@ -148,10 +148,10 @@ def _grown_from(
     if earlier.scores.stem != f"scores-{key}":
         return None
     now = {member.name: member.features for member in members}
-    return _part(known, [name for name in known.names if now.get(name) == earlier.features[name]])
+    return known.part([n for n in known.names if now.get(n) == earlier.features[n]])
 
 
-def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[PoolScores | None]:
+def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[PoolScores]:
     """Scores from other sweeps; each file names the SHA-256 of its features."""
     scoring = inputs.scoring
     paths = sorted((inputs.folder.path / "scores").glob(f"{TAKEN}*.npz"))
@@ -165,17 +165,13 @@ def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[Poo
             continue
         if known.contents[:1] == (real,):
             of = dict(zip(known.names, known.contents[1:], strict=True))
-            yield _part(known, [name for name in known.names if now.get(name) == of[name]])
+            yield known.part([name for name in known.names if now.get(name) == of[name]])
 
 
 def taken_of(inputs: Inputs) -> str:
     """What scores must share to be taken over, beside the members' features."""
     by_class = scored_by_class(inputs.spec.score, len(inputs.dataset.class_names))
     return content_key(sha256_file(inputs.scoring.reference), by_class)
-
-
-def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
-    return known.part(names) if names else None
 
 
 def _labels(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.PoolLabels:

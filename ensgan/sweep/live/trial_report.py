@@ -98,7 +98,17 @@ class TrialReport:
             self.history.resume(progress.step)
         steps, seconds = progress.step - self._first[0], progress.seconds - self._first[1]
         pace = {"steps_per_second": steps / seconds} if steps and seconds else {}
-        self._beat(progress, pace.get("steps_per_second"))
+        beat = {
+            **progress.to_json(),
+            **self.place,
+            "time": time.time(),
+            "steps_per_second": pace.get("steps_per_second"),
+            "gpus": self.gpus,
+            "gpu_memory_bytes": self.memory(),
+        }
+        with contextlib.suppress(StoreError):  # a missing heartbeat only delays the display
+            write_json(heartbeat_path(self.job), beat)
+        self.on_beat(beat)
         self.history.add(progress.step, {**progress.losses, **pace})
         if now - self._logged > LOG_SECONDS:
             self._logged = now
@@ -108,19 +118,6 @@ class TrialReport:
         self.look()
         if stop_path(self.job).exists() or own_stop_path(self.job).exists():
             raise StopTraining
-
-    def _beat(self, progress: TrainProgress, rate: float | None) -> None:
-        beat = {
-            **progress.to_json(),
-            **self.place,
-            "time": time.time(),
-            "steps_per_second": rate,
-            "gpus": self.gpus,
-            "gpu_memory_bytes": self.memory(),
-        }
-        with contextlib.suppress(StoreError):  # a missing heartbeat only delays the display
-            write_json(heartbeat_path(self.job), beat)
-        self.on_beat(beat)
 
     @contextlib.contextmanager
     def _printed(self) -> Iterator[None]:

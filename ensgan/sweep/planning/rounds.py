@@ -210,8 +210,7 @@ class Rounds:
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""
         made, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
-        on_gpu = bool(self.resolved.spec.cluster.gpus_per_trial)
-        problems += resolving.data_problems(made, self.resolved.dataset, on_gpu=on_gpu)
+        problems += resolving.data_problems(made, self.resolved)
         return None if problems else made[0]
 
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
