@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from ensgan.errors import ConfigError, DataError, unknown_name
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from ensgan.errors import ConfigError, DataError, problem_of, unknown_name
 from ensgan.inputs import inside, kind
 from ensgan.types import Dataset
 
@@ -21,6 +22,8 @@ ReportProgress: TypeAlias = Callable[[int, int], None]
 DATA_VARIABLE = "ENSGAN_DATA"
 """Environment variable that names the data folder."""
 
+
+_RULES = ConfigDict(strict=True, allow_inf_nan=False)
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -56,20 +59,13 @@ class Option:
 
     def problem(self, value: Scalar) -> str | None:
         """What is wrong with ``value`` as one sentence, or None."""
-        kinds = (int, float) if self.kind is float else (self.kind,)
-        is_flag = isinstance(value, bool)
-        if not isinstance(value, kinds) or is_flag != (self.kind is bool):
-            return f"{self.name} must be {self.kind.__name__}, not {value!r}"
+        allowed: Any = Annotated[self.kind, Field(ge=self.minimum, le=self.maximum)]
+        try:
+            TypeAdapter(allowed, config=_RULES).validate_python(value)
+        except ValidationError as error:
+            return problem_of(error.errors()[0], self.name)
         if self.choices and value not in self.choices:
-            choices = ", ".join(str(choice) for choice in self.choices)
-            return f"{self.name} must be one of {choices}, not {value!r}"
-        if isinstance(value, (int, float)) and not is_flag:
-            if not math.isfinite(value):
-                return f"{self.name} must be a finite number, not {value}"
-            if self.minimum is not None and value < self.minimum:
-                return f"{self.name} must be at least {self.minimum:g}, not {value:g}"
-            if self.maximum is not None and value > self.maximum:
-                return f"{self.name} must be at most {self.maximum:g}, not {value:g}"
+            return f"{self.name} must be one of {', '.join(map(str, self.choices))}, not {value!r}"
         return None
 
 
