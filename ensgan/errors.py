@@ -91,10 +91,11 @@ def problem_of(item: Mapping[str, Any], key: str | None = None) -> str:
         key: how to write it, instead of as pydantic has it.
     """
     key = ".".join(map(str, item["loc"])) if key is None else key
+    where = f"{key[:200]}: " if key else ""
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, not {shown(item['input'])}"
+        return f"{where}{message}"
+    return f"{where}{message[0].lower()}{message[1:]}, not {shown(item['input'])}"
 
 
 def shown(value: Any) -> str:

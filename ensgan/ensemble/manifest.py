@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from ensgan.errors import DataError, IntegrityError
+from ensgan.errors import DataError, IntegrityError, problem_of
 from ensgan.files import parse_json, read_json, sha256_file
 from ensgan.types import ImageShape, check_class_names
 from ensgan.types.names import MEMBER_NAME
@@ -76,18 +76,13 @@ class MemberEntry(_Strict):
     gan: dict[str, Any] | None = None
     tensors: dict[str, TensorInfo]
 
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if not MEMBER_NAME.fullmatch(name):
-            raise ValueError(f"'{name[:80]}' cannot name a member")
-        return name
-
     @model_validator(mode="after")
-    def _own_file(self) -> MemberEntry:
+    def _plain_name_and_own_file(self) -> MemberEntry:
+        if not MEMBER_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name[:80]!r} cannot name a member")
         if self.file != member_file(self.name):
             raise ValueError(
-                f"member {self.name} points to '{self.file[:80]}' instead of "
+                f"member {self.name} points to {self.file[:80]!r} instead of "
                 f"'{member_file(self.name)}'"
             )
         return self
@@ -178,11 +173,11 @@ def manifest_from(value: Any, source: str) -> Manifest:
         return Manifest.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = " ".join(str(first["msg"]).removeprefix("Value error, ").split())
+        reason = problem_of(first)
         if first["type"] == "extra_forbidden":
-            reason = "is not a key of the schema; an artifact holds data only and names no code"
-        raise IntegrityError(f"{source}: {where + ': ' if where else ''}{reason}") from error
+            where = ".".join(map(str, first["loc"]))
+            reason = f"{where}: is no key of the schema; an artifact holds data only, names no code"
+        raise IntegrityError(f"{source}: {reason}") from error
 
 
 def ensemble_digest(folder: Path) -> str:

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ensgan import __version__
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.members import ImageRequest
-from ensgan.errors import DataError, EnsganError
+from ensgan.errors import DataError, EnsganError, problem_of
 from ensgan.files import parse_json
 from ensgan.types import Samples
 from ensgan.types.display import png_base64
@@ -101,7 +101,7 @@ class Service:
             wanted = SampleRequest.model_validate_json(body)
             parse_json(body, "the request")  # a key that occurs twice, pydantic takes
         except ValidationError as error:
-            raise refused(422, _first_problem(error)) from error
+            raise refused(422, problem_of(error.errors()[0])) from error
         except DataError as error:
             raise refused(422, str(error)) from error
         if wanted.n > self._largest:
@@ -267,12 +267,6 @@ def _described_body(ensemble: Ensemble, largest: int) -> dict[str, Any]:
     labels.update(minItems=1, maxItems=largest)
     labels["items"].update(minimum=0, maximum=len(ensemble.class_names) - 1)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:80]
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def _npz(samples: Samples) -> bytes:
