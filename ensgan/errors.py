@@ -92,6 +92,8 @@ def problem_of(item: Mapping[str, Any], key: str | None = None) -> str:
     """
     key = ".".join(map(str, item["loc"])) if key is None else key
     where = f"{key[:200]}: " if key else ""
+    if item["type"] == "missing":
+        return f"{key} is missing"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{where}{message}"

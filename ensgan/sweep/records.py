@@ -160,8 +160,6 @@ def _problem(error: ValidationError) -> str:
     """The first problem in words: where, what, and the offending value."""
     item = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in item["loc"]) or "the whole"
-    if item["type"] == "missing":
-        return f"{key} is missing"
     if item["type"] == "extra_forbidden":
         value = shown(item["input"])
         return f"{key} ({value}) is unknown to this version of ensgan; was a newer one here?"
