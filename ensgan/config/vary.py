@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ensgan.errors import InputError, shown, unknown_name
+from ensgan.errors import InputError, problem_of, shown, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
@@ -201,8 +201,7 @@ def _value(key: str, value: Any) -> Iterator[str]:
         try:
             Tunable.model_validate({key: value})
         except ValidationError as error:
-            message = str(error.errors(include_url=False)[0]["msg"])
-            yield f"{message[0].lower()}{message[1:]}, not {shown(value)}"
+            yield problem_of(error.errors()[0], "")
         return
     numbers = value if isinstance(value, list) and value else [value]
     if not isinstance(value, (bool, str)) and not all(map(_is_number, numbers)):
