@@ -80,7 +80,8 @@ def test_stopped_retried_paused_and_raised(shells: tuple[Shell, Shell]) -> None:
     plain, shell = shells
     driver = shell.sweep("--gpu-hours", "5")
     shell.until(lambda: (shell.home / "runs/sweeps/tiny/steer/open").exists())
-    shell.until(lambda: any(row["state"] == "running" for row in shell("status", "tiny")["gans"]))
+    # Running alone would not do: a trial has a slot before it has made a step.
+    shell.until(lambda: any(row["step"] for row in shell("status", "tiny")["gans"]))
     first = next(row["gan"] for row in shell("status", "tiny")["gans"] if row["step"])
     other = next(gan for gan in TRAIN["gans"] if gan != first)  # type: ignore[attr-defined]
 
