@@ -77,11 +77,9 @@ class Executor(Protocol):
     """Runs jobs somewhere.
 
     Attributes:
-        slots: how many jobs of one CPU run at once.
         tell: called with events that happen outside of :meth:`grow`: ``waits``, a task that waits.
     """
 
-    slots: int
     tell: OnEvent
 
     def grow(
@@ -173,7 +171,6 @@ class _Turn:
 class LocalExecutor:
     """One job after another in this process: no Ray needed."""
 
-    slots = 1
     tell: OnEvent = staticmethod(ignore)
 
     def grow(
