@@ -85,7 +85,6 @@ def _read(path: Path) -> DicomDataset:
     """The elements of a file; what is deflated is unpacked within :data:`MAX_INFLATED`."""
     from pydicom import dcmread
     from pydicom.filereader import read_dataset
-    from pydicom.uid import ExplicitVRLittleEndian
 
     with path.open("rb") as stream:
         head = stream.read(132)
@@ -95,13 +94,12 @@ def _read(path: Path) -> DicomDataset:
         stream.seek(0 if is_bare else 132)
         meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
         if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
-            dataset = read_dataset(BytesIO(_inflated(stream)), False, True)
-            return _with_syntax(dataset, ExplicitVRLittleEndian)
+            return _with_syntax(read_dataset(BytesIO(_inflated(stream)), False, True))
     dataset = dcmread(path, defer_size=_DEFERRED, force=is_bare)
-    return _with_syntax(dataset, None) if is_bare else dataset
+    return _with_syntax(dataset) if is_bare else dataset
 
 
-def _with_syntax(dataset: DicomDataset, syntax: str | None) -> DicomDataset:
+def _with_syntax(dataset: DicomDataset) -> DicomDataset:
     """Say how the values are written where the file does not."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -109,8 +107,8 @@ def _with_syntax(dataset: DicomDataset, syntax: str | None) -> DicomDataset:
     meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
     if "TransferSyntaxUID" not in meta:
         is_implicit = dataset.original_encoding[0]
-        own_syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
-        meta.TransferSyntaxUID = syntax or own_syntax
+        syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = syntax
     dataset.file_meta = meta
     return dataset
 

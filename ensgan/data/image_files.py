@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +214,14 @@ def _prepare_all(
     prepared: list[Prepared] = []
     problems: list[str] = []
     workers = available_cores()
-    attempt = partial(_attempt, preparation=preparation, turns=Turns(workers))
+    turns = Turns(workers)
+
+    def attempt(job: Job) -> Prepared | DataError:
+        try:
+            return prepare(job, preparation, turns)
+        except DataError as error:
+            return error
+
     # Threads: decoding and resampling release the interpreter lock for nearly all of their time.
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(attempt, jobs)
@@ -247,13 +253,6 @@ def _together(jobs: Sequence[Job], prepared: Sequence[Prepared], root: Path) -> 
     images = np.stack([one.image for one in prepared])
     patients, sizes = zip(*((one.patient, one.source_size) for one in prepared), strict=True)
     return Decoded(images, patients, sizes, _notes(named, len(jobs)))
-
-
-def _attempt(job: Job, preparation: Preparation, turns: Turns) -> Prepared | DataError:
-    try:
-        return prepare(job, preparation, turns)
-    except DataError as error:
-        return error
 
 
 def _refuse_mixture(kinds: dict[str, list[str]], remedy: str) -> None:
