@@ -13,7 +13,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 from zipfile import ZipInfo
 
 from ensgan.errors import DataError, EnsganError, InputError, listed, problem_of
@@ -22,8 +22,6 @@ from ensgan.text import printable
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
-
 _LISTED = 20  # problems of a list that are named
 # Deflate reaches 1:1032; images, features and scores stay far below 1:100.
 _BOMB_RATIO, _BOMB_BYTES = 100, 256 << 20
@@ -31,7 +29,7 @@ _LOOKS, _PAUSE = 5, 0.2  # at the tables of a database; seconds between two
 _SURELY_FREE = 16 << 20  # to ask how much is free takes longer than to read so little
 
 
-def kind(path: Path) -> Kind:
+def kind(path: Path) -> Literal["file", "folder", "special", "absent"]:
     """What ``path`` leads to, links followed; "special" is a pipe, a socket or a device.
 
     A name that the system cannot have (too long, a NUL in it, a loop of links) is absent.
