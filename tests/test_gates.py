@@ -26,7 +26,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "data/picture.py": "the gate of pictures: Pillow, told which formats",
             "data/dicom.py": "the gate of DICOM, called by the gate of pictures",
             "data/image_files.py": "both ends of a file whose decoding is bounded",
-            "embedding/spec.py": "nine bytes that tell two formats apart",
+            "embedding/spec.py": "writes a download into a scratch folder",
             "ensemble/manifest.py": "the length of a header, which is bounded",
             "ensemble/ensemble.py": f"a member's file: {CHECKED}",
             "ensemble/service.py": OWN,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import atomic_path, read_json, sha256_file, write_json
+from ensgan.files import atomic_path, first_bytes, read_json, sha256_file, write_json
 from ensgan.inputs import explained
 from ensgan.types import Dataset, UInt8Array
 
@@ -232,10 +232,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise DataError(f"no such weight file: {path}")
     with explained(f"{path} cannot be read as safetensors or as a torch file of plain tensors"):
-        with path.open("rb") as stream:
-            head = stream.read(9)
         # 8 bytes of length, then a JSON object: told from a zip or pickle by the brace.
-        if head[8:] == b"{":
+        if first_bytes(path, 9)[8:] == b"{":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     return _state_dict(content, path)
