@@ -103,6 +103,9 @@ class Registry(Generic[T]):
         self._load_entry_points()
         return iter(tuple(self._variants.values()))
 
+    def __len__(self) -> int:
+        return len(self.names())
+
     def forget(self, names: Iterable[str]) -> None:
         """Take variants out again (those of a plugin file that failed half-way)."""
         for name in names:

@@ -47,7 +47,7 @@ OPTIONS = (
         None,
         "pattern of files that list the images of a split, e.g. folds/{fold}/{split}.txt",
     ),
-    Option("fold", int, 0, "fold that split files are taken from", minimum=0, maximum=10**6),
+    Option("fold", int, 0, "which fold the split files are taken from", minimum=0, maximum=10**6),
     *SHARED_OPTIONS,
 )
 

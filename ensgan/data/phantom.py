@@ -20,9 +20,9 @@ from ensgan.inputs import require_memory
 from ensgan.types import Dataset, Float32Array, Int64Array, Samples, UInt8Array, apportion
 
 OPTIONS = (
-    Option("n_train", int, 1200, "images in the training split", minimum=12, maximum=10**9),
-    Option("n_val", int, 200, "images in the validation split", minimum=12, maximum=10**9),
-    Option("n_test", int, 400, "images in the test split", minimum=12, maximum=10**9),
+    Option("n_train", int, 1200, "images in the training split", minimum=12, maximum=10**18),
+    Option("n_val", int, 200, "images in the validation split", minimum=12, maximum=10**18),
+    Option("n_test", int, 400, "images in the test split", minimum=12, maximum=10**18),
 )
 
 Number: TypeAlias = npt.NDArray[np.floating[Any]] | float
