@@ -79,7 +79,7 @@ def test_no_room_for_an_ensemble_is_one_sentence(
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
     monkeypatch.setattr(shutil, "copyfile", no_room)
-    with pytest.raises(StoreError, match=r"^cannot write [^ ]*: File too large; check [^:]*$"):
+    with pytest.raises(StoreError, match=r"^cannot write [^ ]*: File too large; make room, [^:]*$"):
         call("pull", run_id, "-o", tmp_path / "out", "--storage", storage)
     assert not list(tmp_path.glob("*out*"))
 
