@@ -23,7 +23,7 @@ from ensgan.downstream.strategy import NO_WEIGHTS, Strategy
 from ensgan.downstream.together import Together, Training
 from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward, labelled
 from ensgan.embedding.resnet import resnet18
-from ensgan.errors import DataError, InputError, TrainingError
+from ensgan.errors import DataError, InputError, TrainingError, problem_of
 from ensgan.precision import Wanted, arithmetic, precision_problems, resolved_precision
 from ensgan.types import Dataset
 
@@ -135,7 +135,8 @@ class RepeatResult:
         try:
             return _RESULT.validate_python(value)
         except ValidationError as error:
-            raise DataError(f"this is not a downstream result: {error}") from error
+            problem = problem_of(error.errors()[0])
+            raise DataError(f"this is not a downstream result: {problem}") from error
 
 
 _RESULT = TypeAdapter(RepeatResult)

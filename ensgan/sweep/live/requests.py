@@ -22,7 +22,7 @@ from pydantic import Field
 
 from ensgan.config.vary import Value
 from ensgan.errors import DataError, EnsganError, InputError, StoreError, last_line
-from ensgan.files import read_json, write_json
+from ensgan.files import not_written, read_json, write_json
 from ensgan.outputs import take_lock
 from ensgan.sweep.events import Event
 from ensgan.sweep.records import Addition, Record, record_from, record_if_whole
@@ -111,7 +111,7 @@ class RequestFolder:
         except FileNotFoundError as error:
             raise InputError("nobody takes requests for this sweep any more") from error
         except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+            raise not_written(self.path, error.strerror or str(error)) from error
         try:
             try:
                 take_lock(lock, LOCK_SECONDS)
