@@ -143,7 +143,7 @@ def read_labels(path: Path) -> object:
 
 def read_weights(path: Path) -> object:
     from ensgan.embedding import load_extractor
-    from ensgan.ensemble.manifest import read_tensor_infos, refuse_non_finite
+    from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
     from ensgan.errors import EnsganError
 
     with contextlib.suppress(EnsganError):

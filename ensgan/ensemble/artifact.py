@@ -18,15 +18,9 @@ import ensgan.ensemble.manifest as manifests
 from ensgan import store as runs
 from ensgan.ensemble.card import card_text
 from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.manifest import (
-    CARD,
-    MANIFEST,
-    Manifest,
-    MemberEntry,
-    read_tensor_infos,
-    refuse_non_finite,
-)
+from ensgan.ensemble.manifest import CARD, MANIFEST, Manifest, MemberEntry
 from ensgan.ensemble.members import kind_named
+from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import InputError, IntegrityError
 from ensgan.files import sha256_file, write_bytes, write_json
 from ensgan.outputs import claim_folder, folder_in_one_step, one_at_a_time

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensgan.ensemble.manifest import Manifest, MemberEntry, TensorInfo
+from ensgan.ensemble.manifest import Manifest, MemberEntry
+from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import InputError, IntegrityError, unknown_name
 from ensgan.files import parse_json
 from ensgan.types import ImageShape, Int64Array, UInt8Array

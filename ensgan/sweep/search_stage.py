@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ensgan import metrics
 from ensgan.config import ScoreSpec, SearchSpec
-from ensgan.ensemble.manifest import read_tensor_infos
+from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
 from ensgan.files import content_key, is_whole, map_array, seal, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features

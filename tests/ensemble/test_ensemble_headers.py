@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tampering import SNGAN, refused, rewrite
 
-from ensgan.ensemble.manifest import read_tensor_infos
+from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import IntegrityError
 
 

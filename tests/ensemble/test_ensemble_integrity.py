@@ -20,7 +20,8 @@ from ensgan.ensemble import (
     unlisted_files,
     verify_folder,
 )
-from ensgan.ensemble.manifest import manifest_from, read_tensor_infos, refuse_non_finite
+from ensgan.ensemble.manifest import manifest_from
+from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import IntegrityError
 from ensgan.files import sha256_file
 
