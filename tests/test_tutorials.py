@@ -182,6 +182,19 @@ def test_changed_images_are_not_bundled(reader: Reader) -> None:
     path.write_bytes(kept)
 
 
+def test_a_rule_of_ones_own_bundles_too(reader: Reader) -> None:
+    (reader.home / "mine.py").write_text(
+        "import numpy as np\nfrom ensgan.search.selection import SelectionRule\n"
+        "FEWEST = SelectionRule('fewest', lambda q: -np.array([len(p.members) for p in q.front], "
+        "float), lambda front: 'the fewest members')\n"
+    )
+    words = ["front.json", "my-pool/", "--scores", "scores.npz", "-o", "fewest/"]
+    result = CliRunner().invoke(app, ["bundle", *words, "--rule", "mine.py:FEWEST", "--json"])
+    assert result.exit_code == 0, result.exception
+    told = json.loads(result.stdout)
+    assert told["rule"] == "fewest" and "the fewest members" in told["reason"]
+
+
 def test_the_data_and_its_first_sweep_file(reader: Reader) -> None:
     """The quick part of the page on one's own data."""
     options = {"n_train": 96, "n_val": 24, "n_test": 24}

@@ -140,12 +140,13 @@ def bundle(
     from ensgan.ensemble import is_whole_ensemble, load_ensemble
     from ensgan.outputs import claim_folder
     from ensgan.report import external_ensemble as outside
-    from ensgan.search import cautions, member_intra_d, select
+    from ensgan.search import RULES, cautions, member_intra_d, select
+    from ensgan.sweep.planning.sweep_file import name_of_variant
     from ensgan.types import Front, PoolScores
 
     claim_folder(output, inputs=[front, pool, scores], is_ours=is_whole_ensemble)
     searched, known = Front.load(front), PoolScores.load(scores)
-    selection = select(searched, rule, pool=known)
+    selection = select(searched, name_of_variant(rule, RULES), pool=known)
     images = read_images(pool, RealSource(data, data_dir, image_size, accept_checksum))
     outside.bundle(output, pool=images, scores=known, front=searched, selection=selection)
     value: dict[str, Any] = {

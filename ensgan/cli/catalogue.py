@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit, progress, whole
 from ensgan.errors import EnsganError, InputError
@@ -16,9 +17,6 @@ from ensgan.text import counted
 if TYPE_CHECKING:
     from ensgan.data import DataReport
     from ensgan.data.request import Scalar
-from typing import Any
-
-from rich.text import Text
 
 SizeOption: TypeAlias = Annotated[
     int,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ensgan.cli.catalogue import (
@@ -18,23 +19,14 @@ from ensgan.cli.catalogue import (
     SizeOption,
     parse_options,
 )
-from ensgan.cli.output import ForceOption, JsonOption, emit, progress, warn
+from ensgan.cli.output import FittingTable, ForceOption, JsonOption, emit, progress, warn
 from ensgan.cli.runs import StorageOption
 from ensgan.errors import DataError
-from ensgan.text import printable
-
-if TYPE_CHECKING:
-    from ensgan.types import Dataset
-from typing import TYPE_CHECKING
-
-from rich.console import Group, RenderableType
-
-from ensgan.cli.output import FittingTable
-from ensgan.text import counted, duration
+from ensgan.text import counted, duration, printable
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
-
+    from ensgan.types import Dataset
 
 _QUICK = ("StyleGAN2", "StyleGAN2-ADA")  # rows that learn fastest on a CPU: the quickstart's
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them

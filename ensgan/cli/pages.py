@@ -35,13 +35,14 @@ def ui(
     Example: ensgan ui quickstart --port 5001
     """
     from ensgan.report.views import REPORT
+    from ensgan.store import find_run
 
     store = runs.open_recorded(uri, storage)
     if run == "latest" and not store.find():
         raise InputError(
             f"there is nothing to show in {store.uri}: run a sweep first, or name another --storage"
         )
-    _, run_id = runs.find(run, uri, storage)
+    run_id = find_run(store, run)
 
     def say(address: str) -> None:
         places = {"all runs": store.list_page(run_id), store.get(run_id).name: store.page(run_id)}

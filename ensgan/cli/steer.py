@@ -255,8 +255,7 @@ def logs(
         raise InputError(f"sweep '{folder.path.name}' trains no GANs: there is nothing to log")
     tails = [_Tail(each, folder.log(each)) for each in names]
     if not follow and not any(tail.path.exists() for tail in tails):
-        trained = ", ".join(names) or f"{name}, which trains nothing,"
-        raise InputError(f"nothing of {trained} is logged yet in {folder.path / 'logs'}")
+        raise InputError(f"nothing of {', '.join(names)} is logged yet in {folder.path / 'logs'}")
     label = len(names) > 1
     for tail in tails:
         tail.show(label=label, last=lines)
