@@ -62,6 +62,9 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if not self.strategies:
             raise InputError("name at least one strategy, e.g. real,all,selected")
+        for name in ("repeats", "rule_points", "rule_repeats"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.predict and self.predict < LEAST:
             raise InputError(f"{self.predict} ensembles predict nothing: use {LEAST} or more")
         if self.sampling not in (None, *SAMPLINGS):

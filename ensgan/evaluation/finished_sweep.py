@@ -151,6 +151,8 @@ class View:
     def __post_init__(self) -> None:
         if self.extractor is None and (self.weights is not None or self.count is not None):
             raise InputError("a weight file or number of images to score needs an extractor")
+        if self.count is not None and self.count < 2:
+            raise InputError(f"{self.count} images of each member cannot be scored: use 2 or more")
 
 
 @dataclass(frozen=True)

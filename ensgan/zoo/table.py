@@ -118,6 +118,10 @@ class GANSpec(Part):
             *self.backbone.problems(shape, num_classes, self.code_dim),
             *self.conditioning.problems(num_classes),
         ]
+        if shape.channels < 1:
+            problems.append(f"images need at least 1 channel, not {shape.channels}")
+        if num_classes < 1:
+            problems.append(f"a data set has at least 1 class, not {num_classes}")
         multi_head = isinstance(self.conditioning, MultiHingeClasses)
         if multi_head != isinstance(self.adversarial, MultiHinge):
             problems.append(

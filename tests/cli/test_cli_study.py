@@ -16,6 +16,7 @@ from PIL import Image
 
 from ensgan.downstream import Repeat, RepeatResult, Strategy
 from ensgan.errors import InputError
+from ensgan.evaluation.evaluate import EvaluationOptions
 from ensgan.evaluation.finished_sweep import View, open_sweep, rescore
 from ensgan.report.study import comparable_front
 from ensgan.search import Evaluator
@@ -78,6 +79,10 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
     np.testing.assert_array_equal(again.scores.density, other.scores.density)
     with pytest.raises(InputError, match="did you mean 'random'"):
         rescore(sweep, View("randm"), LocalExecutor())
+    with pytest.raises(InputError, match="2 or more"):
+        View("random", count=1)
+    with pytest.raises(InputError, match="repeats must be at least 1, not 0"):
+        EvaluationOptions(("real",), repeats=0)
 
 
 def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:

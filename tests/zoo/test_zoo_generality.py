@@ -60,6 +60,12 @@ def test_128_pixels_and_sizes_that_do_not_fit() -> None:
         assert zoo.get(name).problems(ImageShape(1, size), 2)
 
 
+@pytest.mark.parametrize("name", ["SNGAN", "BigGAN", "StyleGAN2"])
+def test_no_channels_and_no_classes_are_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)1 channel, not 0.*1 class, not 0"):
+        zoo.build_generator(zoo.get(name).scaled(1 / 32), ImageShape(0, 32), 0, 0)
+
+
 @pytest.mark.parametrize(
     ("size", "channels", "classes"), [(32, 3, 20), (64, 1, 2), (64, 3, 7), (64, 1, 1)]
 )
